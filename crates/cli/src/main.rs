@@ -1,0 +1,2 @@
+//! The cistron command.
+fn main() {}

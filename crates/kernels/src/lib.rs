@@ -1,0 +1,1 @@
+//! Operators of the models: plain libtorch forms and the C++ shim.

@@ -1,0 +1,1 @@
+//! Hierarchical genome language models: layers, H-Net, states and checkpoints.

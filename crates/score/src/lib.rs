@@ -1,0 +1,1 @@
+//! Likelihood engine, language-model evaluation, variant scores, chunk tracks and baselines.

@@ -1,0 +1,1 @@
+//! Genome-browser tracks: bigWig, bedGraph and BED writers.

@@ -1,0 +1,1 @@
+//! Pretraining: loss, optimizer, schedule, loader, checkpoints and the run folder.

@@ -1,0 +1,1 @@
+//! Line-preserving VCF reading and writing, and alleles to sequence windows.
