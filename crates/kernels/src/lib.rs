@@ -1,1 +1,19 @@
-//! Operators of the models: plain libtorch forms and the C++ shim.
+//! Operators of the models.
+//!
+//! Each operator has a plain libtorch form here: it runs on every device, it is
+//! the oracle for faster kernels, and it is what the CPU uses. The C++ shim in
+//! `kernels/` holds what tch lacks.
+//!
+//! All operators work on ragged batches described by a [`Layout`]: sequences
+//! lie one after another in one tensor `[tokens, …]`.
+
+pub mod attention;
+pub mod conv;
+pub mod ema;
+pub mod layout;
+pub mod norm;
+pub mod rotary;
+pub mod runtime;
+pub mod scan;
+
+pub use layout::{Layout, Packed};

@@ -1,0 +1,50 @@
+//! Rotary position embedding, half-split ("NeoX") layout on the leading channels.
+
+use tch::{Kind, Tensor};
+
+/// Base of the frequencies.
+const BASE: f64 = 10_000.0;
+
+/// Rotates the first `rotary_dim` channels of `x` `[tokens, heads, head_dim]` by
+/// its token's position `[tokens]` (any integer kind); the others pass through.
+///
+/// Channel `i < rotary_dim / 2` is paired with `i + rotary_dim / 2`, at frequency
+/// `10000^(-2 i / rotary_dim)`. Angles are fp32.
+pub fn rotate(x: &Tensor, positions: &Tensor, rotary_dim: i64) -> Tensor {
+    if rotary_dim == 0 {
+        return x.shallow_clone();
+    }
+    let half = rotary_dim / 2;
+    let exponent = Tensor::arange(half, (Kind::Float, x.device())) * (2.0 / rotary_dim as f64);
+    let frequency = (exponent * -BASE.ln()).exp();
+    let angle = positions.to_kind(Kind::Float).unsqueeze(-1) * frequency;
+    let (cos, sin) = (angle.cos().unsqueeze(1), angle.sin().unsqueeze(1));
+    let head_dim = x.size()[2];
+    let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
+    Tensor::cat(
+        &[
+            &a * &cos - &b * &sin,
+            &a * &sin + &b * &cos,
+            x.narrow(2, rotary_dim, head_dim - rotary_dim),
+        ],
+        2,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn scores_depend_on_relative_position_only() {
+        let q = Tensor::randn([1, 1, 8], (Kind::Float, Device::Cpu));
+        let k = Tensor::randn([1, 1, 8], (Kind::Float, Device::Cpu));
+        let score = |i: i64, j: i64| {
+            let (i, j) = (Tensor::from_slice(&[i]), Tensor::from_slice(&[j]));
+            (rotate(&q, &i, 4) * rotate(&k, &j, 4)).sum(Kind::Double).double_value(&[])
+        };
+        assert!((score(7, 3) - score(104, 100)).abs() < 1e-4);
+        assert!((score(7, 3) - score(8, 3)).abs() > 1e-4);
+    }
+}
