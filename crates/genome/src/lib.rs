@@ -1,1 +1,23 @@
 //! Sequences, coordinates, FASTA, GFF3, windows and the packed corpus of cistron.
+//!
+//! Everything else in the workspace reads genomes through this crate. It knows
+//! nothing of tensors, so it builds and tests in seconds.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`coord`] | positions, intervals, strands and contig names as types |
+//! | [`alphabet`] | bases as model tokens |
+//! | [`compression`] | plain, gzip and BGZF input through one function |
+//! | [`fasta`] | the streaming reader and whole genomes in memory |
+//! | [`gff`] | GFF3 annotation |
+//! | [`window`] | stretches of a contig, clipped or wrapped at its ends |
+
+pub mod alphabet;
+pub mod compression;
+pub mod coord;
+pub mod fasta;
+mod names;
+mod revcomp;
+pub mod window;
+
+pub use revcomp::revcomp;
