@@ -7,7 +7,10 @@ fn main() {
     let lib = PathBuf::from(
         env::var("DEP_TCH_LIBTORCH_LIB").expect("torch-sys reports where libtorch lies"),
     );
-    let include = lib.parent().expect("libtorch/lib has a parent").join("include");
+    let include = lib
+        .parent()
+        .expect("libtorch/lib has a parent")
+        .join("include");
     let root = PathBuf::from("../../kernels");
     let sources = ["runtime.cpp"].map(|file| root.join(file));
     for source in &sources {

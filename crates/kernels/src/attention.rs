@@ -58,7 +58,11 @@ pub fn positioned(
 pub fn visible(query: &Tensor, key: &Tensor, window: i64) -> Tensor {
     let (query, key) = (query.unsqueeze(-1), key.unsqueeze(-2));
     let causal = key.le_tensor(&query);
-    if window < 0 { causal } else { causal.logical_and(&key.ge_tensor(&(query - window))) }
+    if window < 0 {
+        causal
+    } else {
+        causal.logical_and(&key.ge_tensor(&(query - window)))
+    }
 }
 
 /// The attention matrix itself: `[sequences, heads, length, length]`, rows summing to one.
@@ -67,7 +71,10 @@ pub fn matrix(q: &Tensor, k: &Tensor, window: i64) -> Tensor {
     let position = Tensor::arange(length, (Kind::Int64, q.device()));
     let scale = 1.0 / (q.size()[3] as f64).sqrt();
     (q.matmul(&k.transpose(2, 3)) * scale)
-        .masked_fill(&visible(&position, &position, window).logical_not(), f64::NEG_INFINITY)
+        .masked_fill(
+            &visible(&position, &position, window).logical_not(),
+            f64::NEG_INFINITY,
+        )
         .softmax(-1, Kind::Float)
 }
 
@@ -87,12 +94,23 @@ mod tests {
 
     #[test]
     fn all_forms_agree() {
-        for (length, window) in [(1, -1), (40, -1), (40, 0), (40, 7), (1200, 100), (1200, 700)] {
+        for (length, window) in [
+            (1, -1),
+            (40, -1),
+            (40, 0),
+            (40, 7),
+            (1200, 100),
+            (1200, 700),
+        ] {
             let [q, k, v] = random(length);
             let expected = matrix(&q, &k, window).matmul(&v);
             let error = |y: Tensor| (y - &expected).abs().max().double_value(&[]);
-            assert!(error(causal(&q, &k, &v, window)) < 1e-5, "{length} {window}");
-            let position = Tensor::arange(length, (Kind::Int64, Device::Cpu)).expand([2, length], false);
+            assert!(
+                error(causal(&q, &k, &v, window)) < 1e-5,
+                "{length} {window}"
+            );
+            let position =
+                Tensor::arange(length, (Kind::Int64, Device::Cpu)).expand([2, length], false);
             assert!(error(positioned(&q, &k, &v, &position, &position, window)) < 1e-5);
         }
     }

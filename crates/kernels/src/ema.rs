@@ -26,7 +26,10 @@ pub fn smooth(
     let keep: Tensor = 1.0 - p.to_kind(Kind::Double);
     let log_decay = keep.clamp_min(1e-9).log();
     let padded = layout.pad(&z.to_kind(Kind::Float));
-    let ones = Tensor::ones([layout.sequences(), layout.max(), 1], (Kind::Float, z.device()));
+    let ones = Tensor::ones(
+        [layout.sequences(), layout.max(), 1],
+        (Kind::Float, z.device()),
+    );
     let scan = Scan {
         log_decay: &layout.pad(&log_decay).unsqueeze(-1),
         weight: &layout.pad(p).unsqueeze(-1),

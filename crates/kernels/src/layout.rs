@@ -27,7 +27,10 @@ impl Layout {
         let mut total = 0;
         offsets.push(0);
         for length in lengths {
-            assert!(*length >= 0, "a sequence length is never negative: {length}");
+            assert!(
+                *length >= 0,
+                "a sequence length is never negative: {length}"
+            );
             total += length;
             offsets.push(total);
         }
@@ -129,7 +132,11 @@ impl Layout {
         let mut flat = padded.size();
         flat.splice(0..2, [self.sequences() * self.max]);
         let flat = padded.reshape(&flat);
-        if self.is_uniform() { flat } else { flat.index_select(0, self.slots()) }
+        if self.is_uniform() {
+            flat
+        } else {
+            flat.index_select(0, self.slots())
+        }
     }
 }
 
@@ -149,7 +156,11 @@ impl Packed {
     ///
     /// When the first dimension is not the layout's total.
     pub fn new(values: Tensor, layout: Rc<Layout>) -> Self {
-        assert_eq!(values.size()[0], layout.total(), "packed values match their layout");
+        assert_eq!(
+            values.size()[0],
+            layout.total(),
+            "packed values match their layout"
+        );
         Self { values, layout }
     }
 
@@ -179,7 +190,10 @@ mod tests {
     #[test]
     fn positions_restart_in_each_sequence() {
         let layout = Layout::new(&[2, 0, 3], Device::Cpu);
-        assert_eq!(Vec::<i64>::try_from(layout.positions()).expect("i64"), [0, 1, 0, 1, 2]);
+        assert_eq!(
+            Vec::<i64>::try_from(layout.positions()).expect("i64"),
+            [0, 1, 0, 1, 2]
+        );
         assert_eq!(layout.offsets(), [0, 2, 2, 5]);
     }
 }

@@ -12,7 +12,8 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor) -> Tensor {
     let kind = x.kind();
     let x = x.to_kind(Kind::Float);
     let width = x.size().last().copied().unwrap_or(0);
-    x.rms_norm([width], Some(&weight.to_kind(Kind::Float)), EPS).to_kind(kind)
+    x.rms_norm([width], Some(&weight.to_kind(Kind::Float)), EPS)
+        .to_kind(kind)
 }
 
 /// `rms_norm(y * silu(z), weight)`: the gate comes before the norm (Mamba-2).
@@ -31,7 +32,10 @@ mod tests {
         let weight = Tensor::randn([16], (Kind::Float, Device::Cpu));
         let mean = (&x * &x).mean_dim([-1i64].as_slice(), true, Kind::Float);
         let expected = &x / (mean + EPS).sqrt() * &weight;
-        let error = (rms_norm(&x, &weight) - expected).abs().max().double_value(&[]);
+        let error = (rms_norm(&x, &weight) - expected)
+            .abs()
+            .max()
+            .double_value(&[]);
         assert!(error < 1e-6, "{error}");
     }
 }

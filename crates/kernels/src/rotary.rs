@@ -42,7 +42,9 @@ mod tests {
         let k = Tensor::randn([1, 1, 8], (Kind::Float, Device::Cpu));
         let score = |i: i64, j: i64| {
             let (i, j) = (Tensor::from_slice(&[i]), Tensor::from_slice(&[j]));
-            (rotate(&q, &i, 4) * rotate(&k, &j, 4)).sum(Kind::Double).double_value(&[])
+            (rotate(&q, &i, 4) * rotate(&k, &j, 4))
+                .sum(Kind::Double)
+                .double_value(&[])
         };
         assert!((score(7, 3) - score(104, 100)).abs() < 1e-4);
         assert!((score(7, 3) - score(8, 3)).abs() > 1e-4);

@@ -56,12 +56,21 @@ fn load_cuda() -> Result<(), String> {
             #[allow(unsafe_code)]
             let (loaded, message) = unsafe {
                 let loaded = ffi::cistron_load_cuda(error.as_mut_ptr(), error.len());
-                (loaded, CStr::from_ptr(error.as_ptr()).to_string_lossy().into_owned())
+                (
+                    loaded,
+                    CStr::from_ptr(error.as_ptr())
+                        .to_string_lossy()
+                        .into_owned(),
+                )
             };
             if !loaded {
                 return Err(format!("libtorch's CUDA half cannot be loaded: {message}"));
             }
-            if Cuda::is_available() { Ok(()) } else { Err("libtorch sees no CUDA device".into()) }
+            if Cuda::is_available() {
+                Ok(())
+            } else {
+                Err("libtorch sees no CUDA device".into())
+            }
         })
         .clone()
 }
@@ -73,7 +82,11 @@ pub fn cuda_problem() -> Option<String> {
 
 /// Number of usable CUDA devices.
 pub fn cuda_devices() -> i64 {
-    if load_cuda().is_ok() { Cuda::device_count() } else { 0 }
+    if load_cuda().is_ok() {
+        Cuda::device_count()
+    } else {
+        0
+    }
 }
 
 /// CUDA version libtorch was built with, as (major, minor).
@@ -92,11 +105,18 @@ pub fn cuda_version() -> Option<(i64, i64)> {
 ///
 /// An unknown name, or CUDA asked for where it cannot be had.
 pub fn resolve_device(name: &str) -> Result<Device, DeviceError> {
-    let unusable = |reason| DeviceError::Unusable { name: name.to_owned(), reason };
+    let unusable = |reason| DeviceError::Unusable {
+        name: name.to_owned(),
+        reason,
+    };
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
         "auto" => {
-            return Ok(if load_cuda().is_ok() { Device::Cuda(0) } else { Device::Cpu });
+            return Ok(if load_cuda().is_ok() {
+                Device::Cuda(0)
+            } else {
+                Device::Cpu
+            });
         }
         "cuda" => 0,
         other => other
@@ -107,7 +127,9 @@ pub fn resolve_device(name: &str) -> Result<Device, DeviceError> {
     load_cuda().map_err(unusable)?;
     let devices = Cuda::device_count();
     if index as i64 >= devices {
-        return Err(unusable(format!("this machine has {devices} CUDA device(s)")));
+        return Err(unusable(format!(
+            "this machine has {devices} CUDA device(s)"
+        )));
     }
     Ok(Device::Cuda(index))
 }

@@ -60,13 +60,19 @@ impl Scan<'_> {
             state = Some(last);
             start += take;
         }
-        let y = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(&outputs, 1) };
+        let y = if outputs.len() == 1 {
+            outputs.remove(0)
+        } else {
+            Tensor::cat(&outputs, 1)
+        };
         (y, state.expect("one segment at least has run"))
     }
 
     fn segment(&self, initial: Option<&Tensor>) -> (Tensor, Tensor) {
-        let (sequences, length, heads, head_dim) =
-            self.x.size4().expect("x is [sequences, length, heads, head_dim]");
+        let (sequences, length, heads, head_dim) = self
+            .x
+            .size4()
+            .expect("x is [sequences, length, heads, head_dim]");
         let states = self.b.size()[2];
         let (kind, device) = (self.x.kind(), self.x.device());
         // States inside are [sequences, state, heads, head_dim]: no transposed copies of x.
@@ -102,15 +108,12 @@ impl Scan<'_> {
         // What each chunk adds to the state, and how much it keeps of it.
         let total = decay.narrow(2, chunk - 1, 1);
         let to_end = (&total - &decay).exp().to_kind(kind) * &weight;
-        let weighted = (&x * to_end.unsqueeze(-1)).reshape([
-            sequences,
-            chunks,
-            chunk,
-            heads * head_dim,
-        ]);
-        let added = b.transpose(2, 3).matmul(&weighted).reshape([
-            sequences, chunks, states, heads, head_dim,
-        ]);
+        let weighted =
+            (&x * to_end.unsqueeze(-1)).reshape([sequences, chunks, chunk, heads * head_dim]);
+        let added = b
+            .transpose(2, 3)
+            .matmul(&weighted)
+            .reshape([sequences, chunks, states, heads, head_dim]);
         let kept = total.squeeze_dim(2).exp().to_kind(kind);
 
         let mut carried = Vec::with_capacity(chunks as usize);
@@ -121,20 +124,16 @@ impl Scan<'_> {
             carried.push(state);
             state = next;
         }
-        let carried = Tensor::stack(&carried, 1).reshape([
-            sequences,
-            chunks,
-            states,
-            heads * head_dim,
-        ]);
-        let across = c.matmul(&carried).reshape([sequences, chunks, chunk, heads, head_dim])
+        let carried =
+            Tensor::stack(&carried, 1).reshape([sequences, chunks, states, heads * head_dim]);
+        let across = c
+            .matmul(&carried)
+            .reshape([sequences, chunks, chunk, heads, head_dim])
             * decay.exp().to_kind(kind).unsqueeze(-1);
 
-        let y = (within + across).reshape([sequences, chunks * chunk, heads, head_dim]).narrow(
-            1,
-            0,
-            length,
-        );
+        let y = (within + across)
+            .reshape([sequences, chunks * chunk, heads, head_dim])
+            .narrow(1, 0, length);
         (y, state.permute([0, 2, 3, 1]))
     }
 
@@ -144,8 +143,14 @@ impl Scan<'_> {
     pub fn matrix(&self) -> Tensor {
         let one = |t: &Tensor| t.unsqueeze(1);
         let decay = one(self.log_decay).cumsum(2, None);
-        chunk_matrix(&decay, &one(self.weight), &one(self.b), &one(self.c), self.x.kind())
-            .squeeze_dim(1)
+        chunk_matrix(
+            &decay,
+            &one(self.weight),
+            &one(self.b),
+            &one(self.c),
+            self.x.kind(),
+        )
+        .squeeze_dim(1)
     }
 }
 
@@ -174,14 +179,15 @@ pub fn step(
     c: &Tensor,
     state: &Tensor,
 ) -> (Tensor, Tensor) {
-    let keep = log_decay.exp().to_kind(x.kind()).unsqueeze(-1).unsqueeze(-1);
+    let keep = log_decay
+        .exp()
+        .to_kind(x.kind())
+        .unsqueeze(-1)
+        .unsqueeze(-1);
     let input = (x * weight.unsqueeze(-1)).unsqueeze(-1) * b.unsqueeze(1).unsqueeze(1);
     let state = state * keep + input;
-    let y = (&state * c.unsqueeze(1).unsqueeze(1)).sum_dim_intlist(
-        [-1i64].as_slice(),
-        false,
-        x.kind(),
-    );
+    let y =
+        (&state * c.unsqueeze(1).unsqueeze(1)).sum_dim_intlist([-1i64].as_slice(), false, x.kind());
     (y, state)
 }
 
@@ -216,8 +222,21 @@ mod tests {
 
     impl Inputs {
         fn scan(&self) -> Scan<'_> {
-            let Self { log_decay, weight, x, b, c, .. } = self;
-            Scan { log_decay, weight, x, b, c }
+            let Self {
+                log_decay,
+                weight,
+                x,
+                b,
+                c,
+                ..
+            } = self;
+            Scan {
+                log_decay,
+                weight,
+                x,
+                b,
+                c,
+            }
         }
 
         fn sequential(&self) -> (Tensor, Tensor) {
@@ -270,7 +289,11 @@ mod tests {
     fn the_matrix_is_the_scan() {
         let inputs = inputs(5, 90);
         let (y, _) = inputs.scan().run(None);
-        let applied = inputs.scan().matrix().matmul(&inputs.x.transpose(1, 2)).transpose(1, 2);
+        let applied = inputs
+            .scan()
+            .matrix()
+            .matmul(&inputs.x.transpose(1, 2))
+            .transpose(1, 2);
         assert!(distance(&y, &applied) < 1e-4);
     }
 }

@@ -1,0 +1,473 @@
+//! The hierarchical network and its language-model wrapper.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use cistron_kernels::{Layout, Packed};
+use tch::{Device, Kind, Tensor};
+
+use crate::arch::Arch;
+use crate::checkpoint;
+use crate::config::Config;
+use crate::error::ModelError;
+use crate::isotropic::Isotropic;
+use crate::mixer::Mixer;
+use crate::params::Params;
+use crate::routing::{Router, Routing};
+use crate::state::{RoutedState, Rows, StageState, State};
+
+/// What a model says of a packed batch.
+#[derive(Debug)]
+pub struct Output {
+    /// Scores of the next token: `[tokens, vocabulary]`.
+    pub logits: Tensor,
+    /// What each router decided, outermost first.
+    pub routing: Vec<Routing>,
+}
+
+/// One stage: the main network, or a chunking stage around another.
+#[derive(Debug)]
+struct Stage {
+    /// Widens the input: `[width - outer width]`.
+    pad: Option<Tensor>,
+    network: Network,
+}
+
+#[derive(Debug)]
+enum Network {
+    Main(Isotropic),
+    Routed(Box<Routed>),
+}
+
+#[derive(Debug)]
+struct Routed {
+    encoder: Isotropic,
+    router: Router,
+    residual_weight: Tensor,
+    residual_bias: Tensor,
+    inner: Stage,
+    decoder: Isotropic,
+}
+
+impl Stage {
+    fn new(config: &Config, arch: &Arch, stage: usize, prefix: &str, params: &Params) -> Self {
+        let pad_name = format!("{prefix}pad_dimension");
+        let pad = params
+            .get(&pad_name)
+            .map(|param| param.tensor.shallow_clone());
+        let stack = |stack, name: &str| {
+            Isotropic::new(config, stack, stage, &format!("{prefix}{name}."), params)
+        };
+        let network = match arch {
+            Arch::Main(main) => Network::Main(stack(main, "main_network")),
+            Arch::Routed {
+                encoder,
+                inner,
+                decoder,
+            } => Network::Routed(Box::new(Routed {
+                encoder: stack(encoder, "encoder"),
+                router: Router::new(prefix, params, config.cistron.numerics),
+                residual_weight: params.tensor(&format!("{prefix}residual_proj.weight")),
+                residual_bias: params.tensor(&format!("{prefix}residual_proj.bias")),
+                inner: Self::new(
+                    config,
+                    inner,
+                    stage + 1,
+                    &format!("{prefix}main_network."),
+                    params,
+                ),
+                decoder: stack(decoder, "decoder"),
+            })),
+        };
+        Self { pad, network }
+    }
+
+    fn widen(&self, x: &Tensor) -> Tensor {
+        match &self.pad {
+            None => x.shallow_clone(),
+            Some(pad) => Tensor::cat(
+                &[x, &pad.to_kind(x.kind()).expand([x.size()[0], -1], false)],
+                1,
+            ),
+        }
+    }
+
+    fn forward(
+        &self,
+        x: &Packed,
+        initial: Option<&StageState>,
+        keep: bool,
+        routing: &mut Vec<Routing>,
+    ) -> (Tensor, Option<StageState>) {
+        let outer = x.values.size()[1];
+        let x = x.with(self.widen(&x.values));
+        let (y, state) = match (&self.network, initial) {
+            (Network::Main(main), None) => {
+                let (y, state) = main.forward(&x, None, keep);
+                (y.values, StageState::Main(state))
+            }
+            (Network::Main(main), Some(StageState::Main(initial))) => {
+                let (y, state) = main.forward(&x, Some(initial), keep);
+                (y.values, StageState::Main(state))
+            }
+            (Network::Routed(stage), None) => stage.forward(&x, None, keep, routing),
+            (Network::Routed(stage), Some(StageState::Routed(initial))) => {
+                stage.forward(&x, Some(initial), keep, routing)
+            }
+            _ => unreachable!("a state comes from a model of the same layout"),
+        };
+        (y.narrow(1, 0, outer), keep.then_some(state))
+    }
+
+    fn step(&self, x: &Tensor, rows: &Rows, state: &mut StageState, total: i64) -> Tensor {
+        let outer = x.size()[1];
+        let x = self.widen(x);
+        let y = match (&self.network, state) {
+            (Network::Main(main), StageState::Main(state)) => main.step(&x, rows, state),
+            (Network::Routed(stage), StageState::Routed(state)) => {
+                stage.step(&x, rows, state, total)
+            }
+            _ => unreachable!("a state comes from a model of the same layout"),
+        };
+        y.narrow(1, 0, outer)
+    }
+
+    fn empty_state(&self, sequences: i64, width: i64, device: Device) -> StageState {
+        match &self.network {
+            Network::Main(main) => StageState::Main(main.empty_state(sequences, device)),
+            Network::Routed(stage) => {
+                let width = width + self.pad.as_ref().map_or(0, |pad| pad.size()[0]);
+                let zeros = || Tensor::zeros([sequences, width], (Kind::Float, device));
+                StageState::Routed(Box::new(RoutedState {
+                    encoder: stage.encoder.empty_state(sequences, device),
+                    seen: vec![false; sequences as usize],
+                    last: zeros(),
+                    average: zeros(),
+                    inner: stage.inner.empty_state(sequences, width, device),
+                    decoder: stage.decoder.empty_state(sequences, device),
+                }))
+            }
+        }
+    }
+
+    fn mixers<'a>(&'a self, out: &mut Vec<&'a Mixer>) {
+        match &self.network {
+            Network::Main(main) => out.extend(main.mixers()),
+            Network::Routed(stage) => {
+                out.extend(stage.encoder.mixers());
+                stage.inner.mixers(out);
+                out.extend(stage.decoder.mixers());
+            }
+        }
+    }
+}
+
+impl Routed {
+    fn residual(&self, encoded: &Tensor) -> Tensor {
+        encoded
+            .to_kind(Kind::Float)
+            .linear(&self.residual_weight, Some(&self.residual_bias))
+    }
+
+    fn forward(
+        &self,
+        x: &Packed,
+        initial: Option<&RoutedState>,
+        keep: bool,
+        routing: &mut Vec<Routing>,
+    ) -> (Tensor, StageState) {
+        let (encoded, encoder) =
+            self.encoder
+                .forward(x, initial.map(|state| state.encoder.as_slice()), keep);
+        let residual = self.residual(&encoded.values);
+        let before = initial.map(|state| (&state.last, state.seen.as_slice()));
+        let (chunked, decided) = self.router.chunk(&encoded, before);
+        routing.push(decided);
+        let (inner_out, inner_state) = self.inner.forward(
+            &chunked.selected,
+            initial.map(|state| &state.inner),
+            keep,
+            routing,
+        );
+        let z = Packed::new(inner_out, Rc::clone(chunked.layout()));
+        let (back, average) =
+            self.router
+                .dechunk(&z, &chunked, initial.map(|state| &state.average));
+        let (decoded, decoder) = self.decoder.forward(
+            &x.with(back + residual),
+            initial.map(|state| state.decoder.as_slice()),
+            keep,
+        );
+        let inner = inner_state.unwrap_or_else(|| StageState::Main(Vec::new()));
+        let (last, seen) = if keep {
+            last_vectors(&encoded, initial)
+        } else {
+            (encoded.values.narrow(0, 0, 0), Vec::new())
+        };
+        let state = RoutedState {
+            encoder,
+            seen,
+            last,
+            average,
+            inner,
+            decoder,
+        };
+        (decoded.values, StageState::Routed(Box::new(state)))
+    }
+
+    fn step(&self, x: &Tensor, rows: &Rows, state: &mut RoutedState, total: i64) -> Tensor {
+        let device = x.device();
+        let encoded = self.encoder.step(x, rows, &mut state.encoder);
+        let residual = self.residual(&encoded);
+        let seen: Vec<bool> = rows
+            .list
+            .iter()
+            .map(|&row| state.seen[row as usize])
+            .collect();
+        let prob = self.router.step(&rows.take(&state.last), &encoded, &seen);
+        rows.put(&mut state.last, encoded.shallow_clone());
+        for &row in &rows.list {
+            state.seen[row as usize] = true;
+        }
+        let decided =
+            Vec::<bool>::try_from(&prob.gt(0.5).to_device(Device::Cpu)).expect("bool mask");
+        let starting: Vec<i64> = (0..)
+            .zip(&decided)
+            .filter(|(_, b)| **b)
+            .map(|(i, _)| i)
+            .collect();
+        if !starting.is_empty() {
+            let here = Tensor::from_slice(&starting).to_device(device);
+            let numbers = starting.iter().map(|&i| rows.list[i as usize]).collect();
+            let inner_rows = Rows::some(numbers, total, device);
+            let z = self.inner.step(
+                &encoded.index_select(0, &here),
+                &inner_rows,
+                &mut state.inner,
+                total,
+            );
+            let p = self
+                .router
+                .smoothing(&prob.index_select(0, &here))
+                .unsqueeze(-1);
+            let average = inner_rows.take(&state.average);
+            let keep: Tensor = 1.0 - &p;
+            inner_rows.put(&mut state.average, z * &p + average * keep);
+        }
+        self.decoder.step(
+            &(rows.take(&state.average) + residual),
+            rows,
+            &mut state.decoder,
+        )
+    }
+}
+
+/// The last vector of each sequence, and whether there has been one.
+fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec<bool>) {
+    let layout = &encoded.layout;
+    let width = encoded.values.size()[1];
+    let device = encoded.values.device();
+    let mut last = match initial {
+        Some(state) => state.last.shallow_clone(),
+        None => Tensor::zeros([layout.sequences(), width], (Kind::Float, device)),
+    };
+    let mut seen = match initial {
+        Some(state) => state.seen.clone(),
+        None => vec![false; layout.lengths().len()],
+    };
+    let ended: Vec<usize> = (0..seen.len())
+        .filter(|&row| layout.lengths()[row] > 0)
+        .collect();
+    if !ended.is_empty() {
+        let rows: Vec<i64> = ended.iter().map(|&row| row as i64).collect();
+        let ends: Vec<i64> = ended
+            .iter()
+            .map(|&row| layout.offsets()[row + 1] - 1)
+            .collect();
+        let tensor = |list: &[i64]| Tensor::from_slice(list).to_device(device);
+        let vectors = encoded.values.index_select(0, &tensor(&ends));
+        last = last.index_copy(0, &tensor(&rows), &vectors.to_kind(last.kind()));
+    }
+    for row in ended {
+        seen[row] = true;
+    }
+    (last, seen)
+}
+
+/// A hierarchical language model.
+#[derive(Debug)]
+pub struct HNet {
+    config: Config,
+    params: Params,
+    embeddings: Tensor,
+    head: Tensor,
+    backbone: Stage,
+    device: Device,
+}
+
+impl HNet {
+    /// A model with freshly drawn parameters; the same seed gives the same ones everywhere.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is not valid.
+    pub fn new(config: &Config, seed: u64, device: Device) -> Result<Self, ModelError> {
+        config.validate()?;
+        Ok(Self::with_params(
+            config.clone(),
+            Params::init(config, seed, device),
+            device,
+        ))
+    }
+
+    /// A model around parameters that follow from `config`.
+    pub fn with_params(config: Config, params: Params, device: Device) -> Self {
+        let embeddings = params.tensor("embeddings.weight");
+        let head = params.get("lm_head.weight").map_or_else(
+            || embeddings.shallow_clone(),
+            |param| param.tensor.shallow_clone(),
+        );
+        let backbone = Stage::new(&config, &config.arch_layout, 0, "backbone.", &params);
+        Self {
+            config,
+            params,
+            embeddings,
+            head,
+            backbone,
+            device,
+        }
+    }
+
+    /// Reads a model folder (`config.json`, `model.safetensors`).
+    ///
+    /// # Errors
+    ///
+    /// A file is missing, damaged, or of another model than the config describes.
+    pub fn load(folder: &Path, device: Device) -> Result<Self, ModelError> {
+        checkpoint::load(folder, device)
+    }
+
+    /// Writes a model folder; `metadata` goes into the safetensors header.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
+    pub fn save(
+        &self,
+        folder: &Path,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<(), ModelError> {
+        checkpoint::save(self, folder, metadata)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Where the parameters lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The mixers of all stacks, in the order tokens meet them.
+    pub fn mixers(&self) -> Vec<&Mixer> {
+        let mut mixers = Vec::new();
+        self.backbone.mixers(&mut mixers);
+        mixers
+    }
+
+    /// Another handle on the same parameters, for a worker thread.
+    pub fn shallow_clone(&self) -> Self {
+        Self::with_params(
+            self.config.clone(),
+            self.params.shallow_clone(),
+            self.device,
+        )
+    }
+
+    /// Scores the token after each of `tokens`, i64 `[tokens]`, packed by `lengths`.
+    ///
+    /// # Panics
+    ///
+    /// When the lengths do not add up to the tokens, or a token is outside the vocabulary.
+    pub fn forward(&self, tokens: &Tensor, lengths: &[i64]) -> Output {
+        self.run(tokens, lengths, None, false).0
+    }
+
+    /// As [`HNet::forward`], continuing each sequence from `state`; returns the state after it.
+    ///
+    /// # Panics
+    ///
+    /// As [`HNet::forward`], or when `state` has another number of sequences.
+    pub fn forward_from(
+        &self,
+        tokens: &Tensor,
+        lengths: &[i64],
+        state: Option<&State>,
+    ) -> (Output, State) {
+        let (output, state) = self.run(tokens, lengths, state, true);
+        (output, state.expect("the state was asked for"))
+    }
+
+    fn run(
+        &self,
+        tokens: &Tensor,
+        lengths: &[i64],
+        initial: Option<&State>,
+        keep: bool,
+    ) -> (Output, Option<State>) {
+        if let Some(state) = initial {
+            assert_eq!(
+                state.sequences,
+                lengths.len() as i64,
+                "a state for each sequence"
+            );
+        }
+        let tokens = tokens.to_device(self.device);
+        let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
+        let x = Packed::new(x, Layout::new(lengths, self.device));
+        let mut routing = Vec::new();
+        let (y, stage) =
+            self.backbone
+                .forward(&x, initial.map(|state| &state.stage), keep, &mut routing);
+        let logits = y.linear(&self.head, None::<&Tensor>);
+        let sequences = lengths.len() as i64;
+        (
+            Output { logits, routing },
+            stage.map(|stage| State { stage, sequences }),
+        )
+    }
+
+    /// The state of `sequences` sequences that have seen nothing.
+    pub fn empty_state(&self, sequences: i64) -> State {
+        let stage = self
+            .backbone
+            .empty_state(sequences, self.config.d_model[0], self.device);
+        State { stage, sequences }
+    }
+
+    /// One token of every sequence: i64 `[sequences]` to scores `[sequences, vocabulary]`.
+    ///
+    /// For inference: call it under [`tch::no_grad`].
+    ///
+    /// # Panics
+    ///
+    /// When `tokens` has another number of sequences than `state`.
+    pub fn step(&self, tokens: &Tensor, state: &mut State) -> Tensor {
+        assert_eq!(tokens.size(), [state.sequences], "one token a sequence");
+        let tokens = tokens.to_device(self.device);
+        let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
+        let rows = Rows::all(state.sequences);
+        let y = self
+            .backbone
+            .step(&x, &rows, &mut state.stage, state.sequences);
+        y.linear(&self.head, None::<&Tensor>)
+    }
+}

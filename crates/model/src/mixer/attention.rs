@@ -1,0 +1,222 @@
+//! Causal multi-head attention with a sliding window and partial rotary embedding.
+
+use cistron_kernels::{Packed, attention, rotary};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::Config;
+use crate::params::Params;
+use crate::state::{AttentionState, LayerState, Rows};
+
+/// An attention mixer; parameter names are upstream's.
+#[derive(Debug)]
+pub struct Attention {
+    qkv: Tensor,
+    out_proj: Tensor,
+    heads: i64,
+    head_dim: i64,
+    rotary_dim: i64,
+    window: i64,
+}
+
+impl Attention {
+    pub(crate) fn new(config: &Config, stage: usize, prefix: &str, params: &Params) -> Self {
+        let heads = config.attn_cfg.num_heads.at(stage);
+        Self {
+            qkv: params.tensor(&format!("{prefix}Wqkv.weight")),
+            out_proj: params.tensor(&format!("{prefix}out_proj.weight")),
+            heads,
+            head_dim: config.d_model[stage] / heads,
+            rotary_dim: config.attn_cfg.rotary_emb_dim.at(stage),
+            window: config.attn_cfg.window_size.at(stage),
+        }
+    }
+
+    /// Rotated queries and keys, and values: `[tokens, heads, head_dim]` each.
+    fn project(&self, u: &Tensor, positions: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let qkv = u
+            .linear(&self.qkv, None::<&Tensor>)
+            .reshape([-1, 3, self.heads, self.head_dim]);
+        let rotate = |i: i64| rotary::rotate(&qkv.select(1, i), positions, self.rotary_dim);
+        (rotate(0), rotate(1), qkv.select(1, 2))
+    }
+
+    fn finish(&self, y: &Tensor) -> Tensor {
+        y.reshape([-1, self.heads * self.head_dim])
+            .linear(&self.out_proj, None::<&Tensor>)
+    }
+
+    pub(crate) fn forward(
+        &self,
+        u: &Packed,
+        initial: Option<&AttentionState>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        let layout = &u.layout;
+        let device = u.values.device();
+        let offset = |counts: &[i64]| Tensor::from_slice(counts).to_device(device);
+        let positions = match initial {
+            None => layout.positions().shallow_clone(),
+            Some(state) => {
+                let lengths = offset(layout.lengths());
+                layout.positions()
+                    + offset(&state.seen).repeat_interleave_self_tensor(&lengths, 0, layout.total())
+            }
+        };
+        let (q, k, v) = self.project(&u.values, &positions);
+        // [sequences, max, heads, head_dim]
+        let (q, k, v) = (layout.pad(&q), layout.pad(&k), layout.pad(&v));
+        let heads_first = |t: &Tensor| t.transpose(1, 2);
+        let Some(state) = initial else {
+            let y = attention::causal(
+                &heads_first(&q),
+                &heads_first(&k),
+                &heads_first(&v),
+                self.window,
+            );
+            let empty = || self.empty(layout.sequences(), device);
+            let next = keep.then(|| self.remember(&empty(), &k, &v, layout.lengths()));
+            return (self.finish(&layout.unpad(&heads_first(&y))), next);
+        };
+        let steps = Tensor::arange(layout.max(), (Kind::Int64, device)).unsqueeze(0);
+        let here = steps + offset(&state.seen).unsqueeze(1);
+        let (all_k, all_v) = (
+            Tensor::cat(&[&state.k, &k], 1),
+            Tensor::cat(&[&state.v, &v], 1),
+        );
+        let y = attention::positioned(
+            &heads_first(&q),
+            &heads_first(&all_k),
+            &heads_first(&all_v),
+            &here,
+            &Tensor::cat(&[&state.positions(), &here], 1),
+            self.window,
+        );
+        let next = keep.then(|| self.remember(state, &k, &v, layout.lengths()));
+        (self.finish(&layout.unpad(&heads_first(&y))), next)
+    }
+
+    /// The state after `lengths` more tokens with keys and values `[sequences, max, heads, head_dim]`.
+    fn remember(
+        &self,
+        state: &AttentionState,
+        k: &Tensor,
+        v: &Tensor,
+        lengths: &[i64],
+    ) -> LayerState {
+        let old = state.k.size()[1];
+        let limit = if self.window < 0 {
+            i64::MAX
+        } else {
+            self.window
+        };
+        let kept: Vec<i64> = state
+            .held
+            .iter()
+            .zip(lengths)
+            .map(|(held, length)| (held + length).min(limit))
+            .collect();
+        let slots = kept.iter().copied().max().unwrap_or(0).max(1);
+        // Held and new tokens of a row as one list; its last `kept` go to the front slots.
+        let mut index = Vec::with_capacity(kept.len() * slots as usize);
+        for ((&held, &length), &kept) in state.held.iter().zip(lengths).zip(&kept) {
+            let first = held + length - kept;
+            let place = |i: i64| if i < held { i } else { old + i - held };
+            index.extend((first..first + kept).map(place));
+            index.extend(std::iter::repeat_n(0, (slots - kept) as usize));
+        }
+        let gather = |old: &Tensor, new: &Tensor| {
+            let both = Tensor::cat(&[old, new], 1);
+            let index = Tensor::from_slice(&index)
+                .to_device(both.device())
+                .reshape([-1, slots, 1, 1])
+                .expand([kept.len() as i64, slots, self.heads, self.head_dim], false);
+            both.gather(1, &index, false)
+        };
+        LayerState::Attention(AttentionState {
+            k: gather(&state.k, k),
+            v: gather(&state.v, v),
+            seen: state
+                .seen
+                .iter()
+                .zip(lengths)
+                .map(|(seen, length)| seen + length)
+                .collect(),
+            held: kept,
+        })
+    }
+
+    pub(crate) fn step(&self, u: &Tensor, rows: &Rows, state: &mut AttentionState) -> Tensor {
+        let device = u.device();
+        state.reserve(&rows.list, self.window);
+        let of = |counts: &[i64]| {
+            rows.list
+                .iter()
+                .map(|&row| counts[row as usize])
+                .collect::<Vec<_>>()
+        };
+        let (held, seen) = (of(&state.held), of(&state.seen));
+        let positions = Tensor::from_slice(&seen).to_device(device);
+        let (q, k, v) = self.project(u, &positions);
+        let place = [
+            Some(rows.index(device)),
+            Some(Tensor::from_slice(&held).to_device(device)),
+        ];
+        state.k = state.k.index_put(&place, &k, false);
+        state.v = state.v.index_put(&place, &v, false);
+        for &row in &rows.list {
+            state.held[row as usize] += 1;
+            state.seen[row as usize] += 1;
+        }
+        let slots = held.iter().copied().max().unwrap_or(0) + 1;
+        let cut = |t: &Tensor| rows.take(t).narrow(1, 0, slots).transpose(1, 2);
+        let key_positions = rows.take(&state.positions()).narrow(1, 0, slots);
+        let y = attention::positioned(
+            &q.unsqueeze(2),
+            &cut(&state.k),
+            &cut(&state.v),
+            &positions.unsqueeze(1),
+            &key_positions,
+            self.window,
+        );
+        self.finish(&y)
+    }
+
+    fn empty(&self, sequences: i64, device: Device) -> AttentionState {
+        let room = || {
+            Tensor::zeros(
+                [sequences, 1, self.heads, self.head_dim],
+                (Kind::Float, device),
+            )
+        };
+        let none = || vec![0; sequences as usize];
+        AttentionState {
+            k: room(),
+            v: room(),
+            held: none(),
+            seen: none(),
+        }
+    }
+
+    pub(crate) fn empty_state(&self, sequences: i64, device: Device) -> LayerState {
+        LayerState::Attention(self.empty(sequences, device))
+    }
+
+    fn single(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let positions = Tensor::arange(u.size()[0], (Kind::Int64, u.device()));
+        let (q, k, v) = self.project(u, &positions);
+        let heads_first = |t: Tensor| t.transpose(0, 1).unsqueeze(0);
+        (heads_first(q), heads_first(k), heads_first(v))
+    }
+
+    /// `[heads, length, length]`: the attention weights.
+    pub fn matrix(&self, u: &Tensor) -> Tensor {
+        let (q, k, _) = self.single(u);
+        attention::matrix(&q, &k, self.window).squeeze_dim(0)
+    }
+
+    /// Output `[length, width]` from the matrix.
+    pub fn apply_matrix(&self, matrix: &Tensor, u: &Tensor) -> Tensor {
+        let (_, _, v) = self.single(u);
+        self.finish(&matrix.matmul(&v.squeeze_dim(0)).transpose(0, 1))
+    }
+}

@@ -1,0 +1,202 @@
+//! The Mamba-2 block (Dao and Gu 2024): in-projection, causal convolution,
+//! selective scan, gated norm, out-projection.
+
+use cistron_kernels::Packed;
+use cistron_kernels::conv;
+use cistron_kernels::norm::gated_rms_norm;
+use cistron_kernels::scan::{self, Scan};
+use tch::{Device, Kind, Tensor};
+
+use crate::config::Config;
+use crate::params::Params;
+use crate::state::{LayerState, Mamba2State, Rows};
+
+/// A Mamba-2 mixer; parameter names are upstream's.
+#[derive(Debug)]
+pub struct Mamba2 {
+    in_proj: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    dt_bias: Tensor,
+    a_log: Tensor,
+    d: Tensor,
+    norm: Tensor,
+    out_proj: Tensor,
+    inner: i64,
+    states: i64,
+    heads: i64,
+    head_dim: i64,
+}
+
+/// Inputs of the scan: a padded batch, or one token.
+struct Projected {
+    x: Tensor,
+    b: Tensor,
+    c: Tensor,
+    delta: Tensor,
+    log_decay: Tensor,
+}
+
+impl Mamba2 {
+    pub(crate) fn new(config: &Config, stage: usize, prefix: &str, params: &Params) -> Self {
+        let get = |name: &str| params.tensor(&format!("{prefix}{name}"));
+        let ssm = &config.ssm_cfg;
+        let inner = config.d_model[stage] * ssm.expand.at(stage);
+        let head_dim = ssm.headdim.at(stage);
+        Self {
+            in_proj: get("in_proj.weight"),
+            conv_weight: get("conv1d.weight"),
+            conv_bias: get("conv1d.bias"),
+            dt_bias: get("dt_bias"),
+            a_log: get("A_log"),
+            d: get("D"),
+            norm: get("norm.weight"),
+            out_proj: get("out_proj.weight"),
+            inner,
+            states: ssm.d_state.at(stage),
+            heads: inner / head_dim,
+            head_dim,
+        }
+    }
+
+    fn conv_channels(&self) -> i64 {
+        self.inner + 2 * self.states
+    }
+
+    /// Splits `[z | x B C | Δ]` along the last dimension.
+    fn project(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let projected = u.linear(&self.in_proj, None::<&Tensor>);
+        let mixed = self.conv_channels();
+        let z = projected.narrow(-1, 0, self.inner);
+        let xbc = projected.narrow(-1, self.inner, mixed);
+        (z, xbc, projected.narrow(-1, self.inner + mixed, self.heads))
+    }
+
+    /// After the convolution: `xbc` `[…, inner + 2 states]`, `dt` `[…, heads]` before its softplus.
+    fn scan_inputs(&self, xbc: &Tensor, dt: &Tensor) -> Projected {
+        let mut shape = xbc.size();
+        shape.pop();
+        shape.extend([self.heads, self.head_dim]);
+        let delta = (dt.to_kind(Kind::Float) + &self.dt_bias).softplus();
+        let log_decay = -(&delta * self.a_log.exp());
+        Projected {
+            x: xbc.narrow(-1, 0, self.inner).reshape(&shape),
+            b: xbc.narrow(-1, self.inner, self.states),
+            c: xbc.narrow(-1, self.inner + self.states, self.states),
+            delta,
+            log_decay,
+        }
+    }
+
+    /// Adds the skip, gates, normalises and projects: `y` `[…, heads, head_dim]`.
+    fn finish(&self, y: &Tensor, x: &Tensor, z: &Tensor) -> Tensor {
+        let y = (y + x * self.d.unsqueeze(-1)).reshape(z.size());
+        gated_rms_norm(&y, z, &self.norm).linear(&self.out_proj, None::<&Tensor>)
+    }
+
+    pub(crate) fn forward(
+        &self,
+        u: &Packed,
+        initial: Option<&Mamba2State>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        let layout = &u.layout;
+        let (z, xbc, dt) = self.project(&u.values);
+        let tail = initial.map(|state| &state.conv);
+        let (xbc, extended) =
+            conv::causal_conv1d_silu(&layout.pad(&xbc), &self.conv_weight, &self.conv_bias, tail);
+        let mut inputs = self.scan_inputs(&xbc, &layout.pad(&dt));
+        if !layout.is_uniform() {
+            // Padding neither decays the state nor adds to it.
+            let valid = layout.valid().unsqueeze(-1).to_kind(Kind::Float);
+            inputs.delta = inputs.delta * &valid;
+            inputs.log_decay = inputs.log_decay * &valid;
+        }
+        let Projected {
+            x,
+            b,
+            c,
+            delta,
+            log_decay,
+        } = &inputs;
+        let scan = Scan {
+            log_decay,
+            weight: delta,
+            x,
+            b,
+            c,
+        };
+        let (y, last) = scan.run(initial.map(|state| &state.ssm));
+        let out = self.finish(&layout.unpad(&y), &layout.unpad(x), &z);
+        let state = keep.then(|| {
+            let conv = conv::tail(&extended, layout, self.conv_weight.size()[2]);
+            LayerState::Mamba2(Mamba2State { conv, ssm: last })
+        });
+        (out, state)
+    }
+
+    pub(crate) fn step(&self, u: &Tensor, rows: &Rows, state: &mut Mamba2State) -> Tensor {
+        let (z, xbc, dt) = self.project(u);
+        let tail = rows.take(&state.conv);
+        let (xbc, tail) = conv::step(&xbc, &self.conv_weight, &self.conv_bias, &tail);
+        rows.put(&mut state.conv, tail);
+        let Projected {
+            x,
+            b,
+            c,
+            delta,
+            log_decay,
+        } = self.scan_inputs(&xbc, &dt);
+        let (y, next) = scan::step(&log_decay, &delta, &x, &b, &c, &rows.take(&state.ssm));
+        rows.put(&mut state.ssm, next);
+        self.finish(&y, &x, &z)
+    }
+
+    pub(crate) fn empty_state(&self, sequences: i64, device: Device) -> LayerState {
+        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device));
+        LayerState::Mamba2(Mamba2State {
+            conv: zeros(&[
+                sequences,
+                self.conv_weight.size()[2] - 1,
+                self.conv_channels(),
+            ]),
+            ssm: zeros(&[sequences, self.heads, self.head_dim, self.states]),
+        })
+    }
+
+    fn single(&self, u: &Tensor) -> (Tensor, Projected) {
+        let (z, xbc, dt) = self.project(&u.unsqueeze(0));
+        let (xbc, _) = conv::causal_conv1d_silu(&xbc, &self.conv_weight, &self.conv_bias, None);
+        (z.squeeze_dim(0), self.scan_inputs(&xbc, &dt))
+    }
+
+    /// `[heads, length, length]`: what the scan does to `x`, without the skip.
+    pub fn matrix(&self, u: &Tensor) -> Tensor {
+        let (
+            _,
+            Projected {
+                x,
+                b,
+                c,
+                delta,
+                log_decay,
+            },
+        ) = self.single(u);
+        let scan = Scan {
+            log_decay: &log_decay,
+            weight: &delta,
+            x: &x,
+            b: &b,
+            c: &c,
+        };
+        scan.matrix().squeeze_dim(0)
+    }
+
+    /// Output `[length, width]` from the matrix.
+    pub fn apply_matrix(&self, matrix: &Tensor, u: &Tensor) -> Tensor {
+        let (z, inputs) = self.single(u);
+        let x = inputs.x.squeeze_dim(0);
+        let y = matrix.matmul(&x.transpose(0, 1)).transpose(0, 1);
+        self.finish(&y, &x, &z)
+    }
+}

@@ -1,0 +1,95 @@
+//! Sequence mixers, each in three equal forms: over packed sequences, one step at
+//! a time, and as a matrix.
+
+mod attention;
+mod mamba2;
+
+use cistron_kernels::{Layout, Packed};
+use tch::Tensor;
+
+pub use attention::Attention;
+pub use mamba2::Mamba2;
+
+use crate::arch::MixerKind;
+use crate::config::Config;
+use crate::params::Params;
+use crate::state::{LayerState, Rows};
+
+/// A mixer of either kind.
+#[derive(Debug)]
+pub enum Mixer {
+    /// Mamba-2.
+    Mamba2(Mamba2),
+    /// Attention.
+    Attention(Attention),
+}
+
+impl Mixer {
+    pub(crate) fn new(
+        kind: MixerKind,
+        config: &Config,
+        stage: usize,
+        prefix: &str,
+        params: &Params,
+    ) -> Self {
+        match kind {
+            MixerKind::Mamba2 => Self::Mamba2(Mamba2::new(config, stage, prefix, params)),
+            MixerKind::Attention => Self::Attention(Attention::new(config, stage, prefix, params)),
+        }
+    }
+
+    /// `[tokens, width]` to the same; continues from `initial`, and returns the
+    /// state after every sequence when `keep` asks for it.
+    pub(crate) fn forward(
+        &self,
+        u: &Packed,
+        initial: Option<&LayerState>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        match (self, initial) {
+            (Self::Mamba2(mixer), None) => mixer.forward(u, None, keep),
+            (Self::Mamba2(mixer), Some(LayerState::Mamba2(state))) => {
+                mixer.forward(u, Some(state), keep)
+            }
+            (Self::Attention(mixer), None) => mixer.forward(u, None, keep),
+            (Self::Attention(mixer), Some(LayerState::Attention(state))) => {
+                mixer.forward(u, Some(state), keep)
+            }
+            _ => unreachable!("a state comes from a model of the same layout"),
+        }
+    }
+
+    /// The parallel form on one sequence from nothing: `[length, width]` to the same.
+    pub fn parallel(&self, u: &Tensor) -> Tensor {
+        let layout = Layout::new(&[u.size()[0]], u.device());
+        self.forward(&Packed::new(u.shallow_clone(), layout), None, false)
+            .0
+    }
+
+    /// One token of some sequences: `[rows, width]` to the same.
+    pub(crate) fn step(&self, u: &Tensor, rows: &Rows, state: &mut LayerState) -> Tensor {
+        match (self, state) {
+            (Self::Mamba2(mixer), LayerState::Mamba2(state)) => mixer.step(u, rows, state),
+            (Self::Attention(mixer), LayerState::Attention(state)) => mixer.step(u, rows, state),
+            _ => unreachable!("a state comes from a model of the same layout"),
+        }
+    }
+
+    /// The mixing matrix of one sequence `u` `[length, width]`: `[heads, length, length]`.
+    ///
+    /// [`Mixer::apply_matrix`] completes it to the mixer's output.
+    pub fn matrix(&self, u: &Tensor) -> Tensor {
+        match self {
+            Self::Mamba2(mixer) => mixer.matrix(u),
+            Self::Attention(mixer) => mixer.matrix(u),
+        }
+    }
+
+    /// The mixer's output `[length, width]` through the mixing matrix.
+    pub fn apply_matrix(&self, matrix: &Tensor, u: &Tensor) -> Tensor {
+        match self {
+            Self::Mamba2(mixer) => mixer.apply_matrix(matrix, u),
+            Self::Attention(mixer) => mixer.apply_matrix(matrix, u),
+        }
+    }
+}

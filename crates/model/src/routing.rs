@@ -1,0 +1,206 @@
+//! Dynamic chunking: where chunks start, what goes inwards, and how it comes back
+//! (H-Net, section 2.2).
+
+use std::rc::Rc;
+
+use cistron_kernels::{Layout, Packed, ema};
+use tch::{Kind, Tensor};
+
+use crate::config::Numerics;
+use crate::params::Params;
+
+/// Clamp of the probabilities in the dechunk layer.
+const FLOOR: f64 = 1e-4;
+
+/// What a router decided for one stage.
+#[derive(Debug)]
+pub struct Routing {
+    /// Probability that a chunk starts at each token: fp32 `[tokens]`.
+    pub prob: Tensor,
+    /// Whether one does: bool `[tokens]`.
+    pub mask: Tensor,
+    /// Tokens of each sequence at this stage.
+    pub lengths: Vec<i64>,
+    /// Chunks of each sequence, the tokens of the next stage.
+    pub chunks: Vec<i64>,
+}
+
+/// The router: cosine dissimilarity of neighbouring tokens.
+#[derive(Debug)]
+pub(crate) struct Router {
+    q: Tensor,
+    k: Tensor,
+    numerics: Numerics,
+}
+
+/// A packed batch cut into chunks.
+pub(crate) struct Chunked {
+    prob: Tensor,
+    mask: Tensor,
+    /// Vectors at the boundaries, with their layout.
+    pub selected: Packed,
+    /// For each token the row of `[chunks of all sequences; one carried row a sequence]`
+    /// that it reads: i64 `[tokens]`.
+    source: Tensor,
+    boundaries: Tensor,
+}
+
+impl Router {
+    pub fn new(prefix: &str, params: &Params, numerics: Numerics) -> Self {
+        let get =
+            |name: &str| params.tensor(&format!("{prefix}routing_module.{name}_proj_layer.weight"));
+        Self {
+            q: get("q"),
+            k: get("k"),
+            numerics,
+        }
+    }
+
+    /// `(1 - cos(W_q previous, W_k current)) / 2` in fp32: `[tokens]`.
+    fn probability(&self, previous: &Tensor, current: &Tensor) -> Tensor {
+        let unit = |x: &Tensor, weight: &Tensor| {
+            let y = x.to_kind(Kind::Float).linear(weight, None::<&Tensor>);
+            let norm = y
+                .norm_scalaropt_dim(2, [-1i64].as_slice(), true)
+                .clamp_min(1e-12);
+            y / norm
+        };
+        let cosine = (unit(previous, &self.q) * unit(current, &self.k)).sum_dim_intlist(
+            [-1i64].as_slice(),
+            false,
+            Kind::Float,
+        );
+        let distance: Tensor = (1.0 - cosine) / 2.0;
+        distance.clamp(0.0, 1.0)
+    }
+
+    /// Cuts `x` into chunks. `before` holds the last vector of each sequence
+    /// `[sequences, width]` and whether there was one; the first token ever is a boundary.
+    pub fn chunk(&self, x: &Packed, before: Option<(&Tensor, &[bool])>) -> (Chunked, Routing) {
+        let (layout, device) = (&x.layout, x.values.device());
+        let total = layout.total();
+        let starts: Vec<(usize, i64)> = layout
+            .offsets()
+            .iter()
+            .zip(layout.lengths())
+            .enumerate()
+            .filter(|(_, (_, length))| **length > 0)
+            .map(|(row, (&offset, _))| (row, offset))
+            .collect();
+        let first: Vec<i64> = starts
+            .iter()
+            .filter(|(row, _)| before.is_none_or(|(_, seen)| !seen[*row]))
+            .map(|&(_, offset)| offset)
+            .collect();
+        let rows: Vec<i64> = starts.iter().map(|&(row, _)| row as i64).collect();
+        let offsets: Vec<i64> = starts.iter().map(|&(_, offset)| offset).collect();
+        let tensor = |list: &[i64]| Tensor::from_slice(list).to_device(device);
+
+        let mut previous = Tensor::cat(
+            &[
+                x.values.narrow(0, 0, total.min(1)),
+                x.values.narrow(0, 0, (total - 1).max(0)),
+            ],
+            0,
+        );
+        if let Some((last, _)) = before {
+            let last = last
+                .index_select(0, &tensor(&rows))
+                .to_kind(previous.kind());
+            previous = previous.index_copy(0, &tensor(&offsets), &last);
+        }
+        let prob = self
+            .probability(&previous, &x.values)
+            .index_fill(0, &tensor(&first), 1.0);
+        let mask = prob.gt(0.5);
+
+        // The one question to the device in this stage.
+        let decided = Vec::<bool>::try_from(&mask.to_device(tch::Device::Cpu)).expect("bool mask");
+        let mut chunks = Vec::with_capacity(layout.lengths().len());
+        let mut boundaries = Vec::new();
+        let mut source = Vec::with_capacity(total as usize);
+        let selected: i64 = decided.iter().map(|&b| i64::from(b)).sum();
+        for (row, pair) in layout.offsets().windows(2).enumerate() {
+            let before = boundaries.len();
+            for t in pair[0]..pair[1] {
+                if decided[t as usize] {
+                    boundaries.push(t);
+                }
+                source.push(match boundaries.len() {
+                    count if count == before => selected + row as i64,
+                    count => count as i64 - 1,
+                });
+            }
+            chunks.push((boundaries.len() - before) as i64);
+        }
+        let boundaries = tensor(&boundaries);
+        let inner = Layout::new(&chunks, device);
+        let chunked = Chunked {
+            prob: prob.shallow_clone(),
+            mask: mask.shallow_clone(),
+            selected: Packed::new(x.values.index_select(0, &boundaries), inner),
+            source: tensor(&source),
+            boundaries,
+        };
+        (
+            chunked,
+            Routing {
+                prob,
+                mask,
+                lengths: layout.lengths().to_vec(),
+                chunks,
+            },
+        )
+    }
+
+    /// One token: `previous` and `current` `[rows, width]`; probability fp32 `[rows]`.
+    pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &[bool]) -> Tensor {
+        let seen: Vec<bool> = seen.to_vec();
+        let seen = Tensor::from_slice(&seen).to_device(current.device());
+        self.probability(previous, current)
+            .masked_fill(&seen.logical_not(), 1.0)
+    }
+
+    /// The probability as the dechunk layer uses it.
+    pub fn smoothing(&self, prob: &Tensor) -> Tensor {
+        let ceiling = match self.numerics {
+            Numerics::Strict => 1.0,
+            Numerics::Parity => 1.0 - FLOOR,
+        };
+        prob.to_kind(Kind::Float).clamp(FLOOR, ceiling)
+    }
+
+    /// Smooths the chunks `z`, brings them back to the tokens, and scales them by a
+    /// confidence that is one forwards and carries the gradient backwards.
+    ///
+    /// Returns `[tokens, width]` in fp32 and the average after each sequence `[sequences, width]`.
+    pub fn dechunk(
+        &self,
+        z: &Packed,
+        chunked: &Chunked,
+        average: Option<&Tensor>,
+    ) -> (Tensor, Tensor) {
+        let prob = &chunked.prob;
+        let p = self.smoothing(&prob.index_select(0, &chunked.boundaries));
+        let (smoothed, last) = ema::smooth(&z.values, &p, &z.layout, average);
+        let table = match average {
+            Some(average) => Tensor::cat(&[&smoothed, &average.to_kind(Kind::Float)], 0),
+            None => smoothed,
+        };
+        let other: Tensor = 1.0 - prob;
+        let confidence = prob.where_self(&chunked.mask, &other);
+        let rest: Tensor = 1.0 - &confidence;
+        let straight_through = &confidence + rest.detach();
+        (
+            table.index_select(0, &chunked.source) * straight_through.unsqueeze(-1),
+            last,
+        )
+    }
+}
+
+impl Chunked {
+    /// Layout of the chunks.
+    pub fn layout(&self) -> &Rc<Layout> {
+        &self.selected.layout
+    }
+}
