@@ -9,12 +9,13 @@
 //! | [`alphabet`] | bases as model tokens |
 //! | [`compression`] | plain, gzip and BGZF input through one function |
 //! | [`fasta`] | the streaming reader and whole genomes in memory |
-//! | [`gff`] | GFF3 annotation |
+//! | [`corpus`] | many genomes packed two bits a base, memory-mapped |
 //! | [`window`] | stretches of a contig, clipped or wrapped at its ends |
 
 pub mod alphabet;
 pub mod compression;
 pub mod coord;
+pub mod corpus;
 pub mod fasta;
 mod names;
 mod revcomp;

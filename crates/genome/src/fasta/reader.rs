@@ -273,15 +273,14 @@ mod tests {
     use proptest::prelude::*;
     use std::io::BufReader;
 
-    /// Name, description, line width and bases of each record, read through a buffer of
-    /// `buffer` bytes.
-    fn records(
-        text: &[u8],
-        buffer: usize,
-    ) -> Result<Vec<(String, String, usize, Vec<u8>)>, FastaError> {
+    /// Name, description, line width and bases.
+    type Record = (String, String, usize, Vec<u8>);
+
+    /// The records of `text`, read through a buffer of `buffer` bytes.
+    fn records(text: &[u8], buffer: usize) -> Result<Vec<Record>, FastaError> {
         let input = BufReader::with_capacity(buffer, text);
         let mut reader = Reader::new(input, "x.fna".to_owned());
-        let mut records: Vec<(String, String, usize, Vec<u8>)> = Vec::new();
+        let mut records: Vec<Record> = Vec::new();
         loop {
             match reader.next_piece()? {
                 None => return Ok(records),
