@@ -1,1 +1,7 @@
 //! Pretraining: loss, optimizer, schedule, loader, checkpoints and the run folder.
+
+pub mod config;
+mod error;
+mod schedule;
+
+pub use error::TrainError;
