@@ -9,6 +9,7 @@
 //! | [`alphabet`] | bases as model tokens |
 //! | [`compression`] | plain, gzip and BGZF input through one function |
 //! | [`fasta`] | the streaming reader and whole genomes in memory |
+//! | [`gff`] | GFF3 annotation |
 //! | [`corpus`] | many genomes packed two bits a base, memory-mapped |
 //! | [`window`] | stretches of a contig, clipped or wrapped at its ends |
 
@@ -17,6 +18,7 @@ pub mod compression;
 pub mod coord;
 pub mod corpus;
 pub mod fasta;
+pub mod gff;
 mod names;
 mod revcomp;
 pub mod window;

@@ -26,7 +26,7 @@ pub struct Contig {
 /// Which contigs are circular.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CircularSpec {
-    /// None of them.
+    /// None beyond those that are so already.
     #[default]
     None,
     /// All of them.
@@ -98,29 +98,20 @@ impl Genome {
         lengths.sum()
     }
 
-    /// Says which contigs are circular; contigs not named keep their topology, save that
-    /// [`CircularSpec::None`] makes all of them linear.
+    /// Makes contigs circular; the others keep their topology, which is linear at first.
     ///
     /// # Errors
     /// When a name is not that of a contig; nothing is changed then.
     pub fn set_circular(&mut self, spec: &CircularSpec) -> Result<(), FastaError> {
-        let topology = match spec {
-            CircularSpec::None => Topology::Linear,
-            CircularSpec::All => Topology::Circular,
-            CircularSpec::Names(names) => return self.set_circular_names(names),
+        let chosen: Vec<usize> = match spec {
+            CircularSpec::None => Vec::new(),
+            CircularSpec::All => (0..self.contigs.len()).collect(),
+            CircularSpec::Names(names) => {
+                let found = names.iter().map(|name| self.require(name));
+                found.collect::<Result<_, _>>()?
+            }
         };
-        for contig in &mut self.contigs {
-            contig.topology = topology;
-        }
-        Ok(())
-    }
-
-    fn set_circular_names(&mut self, wanted: &[String]) -> Result<(), FastaError> {
-        let found: Vec<usize> = wanted
-            .iter()
-            .map(|name| self.require(name))
-            .collect::<Result<_, _>>()?;
-        for i in found {
+        for i in chosen {
             self.contigs[i].topology = Topology::Circular;
         }
         Ok(())
@@ -224,11 +215,15 @@ mod tests {
         let names = CircularSpec::Names(vec!["p1".into()]);
         genome.set_circular(&names).unwrap();
         assert_eq!(circular(&genome), [false, true]);
+        genome.set_circular(&CircularSpec::None).unwrap();
+        assert_eq!(circular(&genome), [false, true]);
         genome.set_circular(&CircularSpec::All).unwrap();
         assert_eq!(circular(&genome), [true, true]);
-        genome.set_circular(&CircularSpec::None).unwrap();
-        assert_eq!(circular(&genome), [false, false]);
+    }
 
+    #[test]
+    fn an_unknown_circular_contig_changes_nothing() {
+        let mut genome = genome(">chr\nA\n>p1\nA\n");
         let names = CircularSpec::Names(vec!["p1".into(), "ch".into()]);
         let message = genome.set_circular(&names).unwrap_err().to_string();
         assert!(
@@ -236,7 +231,7 @@ mod tests {
             "{message}"
         );
         assert!(message.contains("did you mean \"chr\""), "{message}");
-        assert_eq!(circular(&genome), [false, false]);
+        assert_eq!(genome.get("p1").unwrap().topology, Topology::Linear);
     }
 
     #[test]
