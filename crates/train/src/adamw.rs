@@ -1,0 +1,252 @@
+//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cistron_model::Params;
+use cistron_model::checkpoint::{TensorFile, write_tensors};
+use tch::{Kind, Tensor};
+
+use crate::TrainError;
+use crate::config::OptimizerConfig;
+
+/// Key of the step count in the file's metadata.
+const STEP: &str = "step";
+
+/// The optimizer with its state, which is fp32 on the device of the parameters.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: OptimizerConfig,
+    step: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+/// Running means of the gradient and of its square.
+#[derive(Debug)]
+struct Moments {
+    first: Tensor,
+    second: Tensor,
+}
+
+impl AdamW {
+    /// No steps taken, all moments zero.
+    pub fn new(settings: &OptimizerConfig, params: &Params) -> Self {
+        let zeros = |tensor: &Tensor| Tensor::zeros(tensor.size(), (Kind::Float, tensor.device()));
+        let moments = params
+            .iter()
+            .map(|(name, param)| {
+                let moments = Moments {
+                    first: zeros(&param.tensor),
+                    second: zeros(&param.tensor),
+                };
+                (name.to_owned(), moments)
+            })
+            .collect();
+        Self {
+            settings: settings.clone(),
+            step: 0,
+            moments,
+        }
+    }
+
+    /// Steps taken.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Takes one step with the gradients that the parameters hold, in place.
+    ///
+    /// Each parameter's rate is `lr` times its multiplier; weight decay is decoupled and
+    /// applies where the parameter says so. Parameters without a gradient stay.
+    pub fn step(&mut self, params: &Params, lr: f64) {
+        self.step += 1;
+        let [beta1, beta2] = self.settings.betas;
+        let power = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let (correction1, correction2) = (1.0 - beta1.powi(power), 1.0 - beta2.powi(power));
+        tch::no_grad(|| {
+            for (name, param) in params.iter() {
+                let gradient = param.tensor.grad();
+                let Some(moments) = self.moments.get_mut(name).filter(|_| gradient.defined())
+                else {
+                    continue;
+                };
+                let rate = lr * param.lr_multiplier;
+                let mut value = param.tensor.shallow_clone();
+                if param.weight_decay && self.settings.weight_decay > 0.0 {
+                    let _ = value.g_mul_scalar_(1.0 - rate * self.settings.weight_decay);
+                }
+                let Moments { first, second } = moments;
+                let _ = first.g_mul_scalar_(beta1);
+                let _ = first.g_add_(&(&gradient * (1.0 - beta1)));
+                let _ = second.g_mul_scalar_(beta2);
+                let _ = second.g_add_(&(gradient.square() * (1.0 - beta2)));
+                let mut scale = second.sqrt();
+                let _ = scale.g_mul_scalar_(correction2.sqrt().recip());
+                let _ = scale.g_add_scalar_(self.settings.eps);
+                let update = &*first / scale * (rate / correction1);
+                let _ = value.g_sub_(&update);
+            }
+        });
+    }
+
+    /// Writes the state as safetensors: `exp_avg.NAME` and `exp_avg_sq.NAME`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), TrainError> {
+        let tensors: Vec<(String, Tensor)> = self
+            .moments
+            .iter()
+            .flat_map(|(name, moments)| {
+                [
+                    (format!("exp_avg.{name}"), moments.first.shallow_clone()),
+                    (format!("exp_avg_sq.{name}"), moments.second.shallow_clone()),
+                ]
+            })
+            .collect();
+        let metadata = BTreeMap::from([(STEP.to_owned(), self.step.to_string())]);
+        Ok(write_tensors(path, &tensors, &metadata)?)
+    }
+
+    /// Reads the state that [`AdamW::save`] wrote, bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, damaged, or does not fit the parameters.
+    pub fn load(
+        path: &Path,
+        settings: &OptimizerConfig,
+        params: &Params,
+    ) -> Result<Self, TrainError> {
+        let file = TensorFile::open(path)?;
+        let fail = |problem: String| TrainError::checkpoint(path, problem);
+        let step = file
+            .metadata()
+            .get(STEP)
+            .and_then(|step| step.parse().ok())
+            .ok_or_else(|| fail(format!("no '{STEP}' in its metadata")))?;
+        let mut moments = BTreeMap::new();
+        for (name, param) in params.iter() {
+            let read = |prefix: &str| -> Result<Tensor, TrainError> {
+                let key = format!("{prefix}.{name}");
+                let tensor = file.tensor(&key)?;
+                if tensor.size() != param.tensor.size() || tensor.kind() != Kind::Float {
+                    return Err(fail(format!(
+                        "tensor '{key}' is {:?} {:?}, expected fp32 {:?}",
+                        tensor.kind(),
+                        tensor.size(),
+                        param.tensor.size()
+                    )));
+                }
+                Ok(tensor.to_device(param.tensor.device()))
+            };
+            let (first, second) = (read("exp_avg")?, read("exp_avg_sq")?);
+            moments.insert(name.to_owned(), Moments { first, second });
+        }
+        Ok(Self {
+            settings: settings.clone(),
+            step,
+            moments,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    /// Gives every parameter the gradient `value(i)` in all its places.
+    fn set_gradients(params: &Params, value: f64) {
+        crate::gradients::clear(params);
+        let mut loss = Tensor::from(0f32);
+        for (_, param) in params.iter() {
+            loss = loss + param.tensor.sum(Kind::Float) * value;
+        }
+        loss.backward();
+    }
+
+    fn first_value(params: &Params, name: &str) -> f64 {
+        params
+            .get(name)
+            .unwrap()
+            .tensor
+            .flatten(0, -1)
+            .double_value(&[0])
+    }
+
+    /// With the same gradient in each step both corrected moments are exact, so each
+    /// step moves by the rate: a closed form.
+    #[test]
+    fn a_constant_gradient_moves_by_the_rate() {
+        let model = testing::model(1);
+        let params = model.params();
+        let settings = OptimizerConfig::default();
+        let mut optimizer = AdamW::new(&settings, params);
+        let (decayed, plain) = ("lm_head.weight", "embeddings.weight");
+        let (mut x, mut y) = (first_value(params, decayed), first_value(params, plain));
+        for _ in 0..5 {
+            set_gradients(params, -0.5);
+            optimizer.step(params, 0.01);
+            let rate = 0.01 * testing::OUTER_RATE;
+            x = x * (1.0 - rate * settings.weight_decay) + rate;
+            y += rate;
+        }
+        assert!((first_value(params, decayed) - x).abs() < 1e-6);
+        assert!((first_value(params, plain) - y).abs() < 1e-6);
+        assert_eq!(optimizer.steps(), 5);
+    }
+
+    #[test]
+    fn changing_gradients_follow_the_published_recurrence() {
+        let model = testing::model(2);
+        let params = model.params();
+        let settings = OptimizerConfig::default();
+        let mut optimizer = AdamW::new(&settings, params);
+        let name = "embeddings.weight";
+        let mut x = first_value(params, name);
+        let (mut m, mut v) = (0.0, 0.0);
+        for (t, g) in (1..).zip([0.3, -1.2, 0.05, 0.0, 2.0]) {
+            set_gradients(params, g);
+            optimizer.step(params, 0.1);
+            m = 0.9 * m + 0.1 * g;
+            v = 0.95 * v + 0.05 * g * g;
+            let (mh, vh) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.95f64.powi(t)));
+            x -= 0.1 * testing::OUTER_RATE * mh / (vh.sqrt() + 1e-8);
+            assert!((first_value(params, name) - x).abs() < 1e-5, "step {t}");
+        }
+    }
+
+    #[test]
+    fn stages_have_their_own_rates() {
+        let model = testing::model(3);
+        let params = model.params();
+        let mut optimizer = AdamW::new(&OptimizerConfig::default(), params);
+        let inner = "backbone.main_network.main_network.rmsnorm.weight";
+        set_gradients(params, 1.0);
+        optimizer.step(params, 0.01);
+        assert!((first_value(params, inner) - 0.99).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_state_comes_back_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.safetensors");
+        let model = testing::model(4);
+        let params = model.params();
+        let settings = OptimizerConfig::default();
+        let mut optimizer = AdamW::new(&settings, params);
+        for gradient in [0.1, 0.7] {
+            set_gradients(params, gradient);
+            optimizer.step(params, 0.01);
+        }
+        optimizer.save(&path).unwrap();
+        let again = AdamW::load(&path, &settings, params).unwrap();
+        assert_eq!(again.step, 2);
+        for (name, moments) in &optimizer.moments {
+            assert_eq!(moments.first, again.moments[name].first, "{name}");
+            assert_eq!(moments.second, again.moments[name].second, "{name}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The gradient of all parameters together.
+
+use cistron_model::Params;
+use tch::{Kind, Tensor};
+
+/// Forgets all gradients.
+pub fn clear(params: &Params) {
+    for (_, param) in params.iter() {
+        param.tensor.shallow_clone().zero_grad();
+    }
+}
+
+/// Gradients of the parameters that have one, in the order of their names.
+pub fn defined(params: &Params) -> Vec<Tensor> {
+    params
+        .iter()
+        .map(|(_, param)| param.tensor.grad())
+        .filter(Tensor::defined)
+        .collect()
+}
+
+/// Euclidean norm over all values of all gradients.
+pub fn global_norm(gradients: &[Tensor]) -> f64 {
+    if gradients.is_empty() {
+        return 0.0;
+    }
+    let norms: Vec<Tensor> = gradients
+        .iter()
+        .map(|gradient| gradient.norm().to_kind(Kind::Double))
+        .collect();
+    Tensor::stack(&norms, 0).norm().double_value(&[])
+}
+
+/// Scales the gradients so that their global norm, `norm`, is at most `limit`.
+/// A limit of 0 is none.
+pub fn clip(gradients: &[Tensor], norm: f64, limit: f64) {
+    if limit > 0.0 && norm > limit {
+        for gradient in gradients {
+            let _ = gradient.shallow_clone().g_mul_scalar_(limit / norm);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clipping_keeps_the_direction() {
+        let gradients = [
+            Tensor::from_slice(&[3f32, 0.0]),
+            Tensor::from_slice(&[4f32]),
+        ];
+        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        clip(&gradients, 5.0, 10.0);
+        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        clip(&gradients, 5.0, 0.0);
+        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        clip(&gradients, 5.0, 1.0);
+        assert!((global_norm(&gradients) - 1.0).abs() < 1e-6);
+        assert!((gradients[0].double_value(&[0]) - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_is_no_number_shows_in_the_norm() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            assert!(!global_norm(&[Tensor::from_slice(&[1.0, bad])]).is_finite());
+        }
+    }
+}

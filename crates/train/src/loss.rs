@@ -1,0 +1,216 @@
+//! What a training step minimises.
+
+use std::f64::consts::LN_2;
+
+use cistron_model::{Config, Output, RatioStatistics};
+use serde::Serialize;
+use tch::{Kind, Reduction, Tensor};
+
+use crate::batch::{Batch, IGNORED};
+
+/// Sums over some batches, from which losses and chunk ratios are made.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tally {
+    /// Negative log-likelihood of all scored targets, nats.
+    pub nats: f64,
+    /// Scored targets.
+    pub scored: u64,
+    /// Tokens the model has seen.
+    pub tokens: u64,
+    /// One entry a routed stage, outermost first.
+    pub stages: Vec<StageTally>,
+}
+
+/// Sums of one routed stage.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StageTally {
+    /// Tokens that start a chunk.
+    pub selected: f64,
+    /// Sum of the probabilities.
+    pub probability: f64,
+    /// Tokens of the stage.
+    pub tokens: f64,
+}
+
+/// Chunking of one routed stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct StageRatio {
+    /// F: share of tokens that start a chunk.
+    #[serde(rename = "F")]
+    pub selected: f64,
+    /// G: mean probability.
+    #[serde(rename = "G")]
+    pub probability: f64,
+}
+
+impl Tally {
+    /// Adds the sums of another.
+    pub fn add(&mut self, other: &Self) {
+        self.nats += other.nats;
+        self.scored += other.scored;
+        self.tokens += other.tokens;
+        self.stages.resize(
+            other.stages.len().max(self.stages.len()),
+            StageTally::default(),
+        );
+        for (stage, other) in self.stages.iter_mut().zip(&other.stages) {
+            stage.selected += other.selected;
+            stage.probability += other.probability;
+            stage.tokens += other.tokens;
+        }
+    }
+
+    /// Mean negative log-likelihood, nats a base.
+    pub fn nats_per_base(&self) -> f64 {
+        self.nats / self.scored.max(1) as f64
+    }
+
+    /// The same in bits.
+    pub fn bits_per_base(&self) -> f64 {
+        self.nats_per_base() / LN_2
+    }
+
+    /// Chunking of each routed stage.
+    pub fn ratios(&self) -> Vec<StageRatio> {
+        self.stages
+            .iter()
+            .map(|stage| StageRatio {
+                selected: stage.selected / stage.tokens.max(1.0),
+                probability: stage.probability / stage.tokens.max(1.0),
+            })
+            .collect()
+    }
+
+    /// `alpha` times the ratio losses at these chunk ratios.
+    pub fn ratio_loss(&self, config: &Config) -> f64 {
+        let losses = self
+            .ratios()
+            .into_iter()
+            .enumerate()
+            .filter_map(|(stage, ratio)| {
+                let (f, g, n) = (ratio.selected, ratio.probability, config.ratio(stage)?);
+                Some(n / (n - 1.0) * ((n - 1.0) * f * g + (1.0 - f) * (1.0 - g)))
+            });
+        config.cistron.alpha * losses.sum::<f64>()
+    }
+}
+
+/// The parts of the loss of one batch, before they are weighed.
+#[derive(Debug)]
+pub struct Loss {
+    /// Summed cross-entropy of the scored targets, nats; fp32 scalar.
+    pub nats: Tensor,
+    /// `alpha` times the sum of the ratio losses; fp32 scalar.
+    pub ratio: Tensor,
+    /// What the batch adds to the sums; the model's device is asked once.
+    pub tally: Tally,
+}
+
+impl Loss {
+    /// The loss of what the model said of a batch.
+    ///
+    /// The statistics of the ratio losses are over the batch. Data-parallel ranks would
+    /// reduce them here to have the loss of the whole batch.
+    pub fn of(output: &Output, batch: &Batch, config: &Config) -> Self {
+        let nats = output
+            .logits
+            .to_kind(Kind::Float)
+            .cross_entropy_loss::<Tensor>(&batch.targets, None, Reduction::Sum, IGNORED, 0.0);
+        let mut ratio = Tensor::zeros([], (Kind::Float, nats.device()));
+        let mut numbers = vec![nats.detach()];
+        for (stage, routing) in output.routing.iter().enumerate() {
+            let statistics = RatioStatistics::of(routing);
+            if let Some(n) = config.ratio(stage) {
+                ratio = ratio + statistics.loss(n);
+            }
+            numbers.push(statistics.selected.detach());
+            numbers.push(statistics.probability.detach());
+        }
+        let numbers = Tensor::stack(&numbers, 0).to_kind(Kind::Double);
+        let numbers = Vec::<f64>::try_from(&numbers).expect("a vector of doubles");
+        let stages = output
+            .routing
+            .iter()
+            .zip(numbers[1..].chunks_exact(2))
+            .map(|(routing, pair)| {
+                let tokens = routing.lengths.iter().sum::<i64>() as f64;
+                StageTally {
+                    selected: pair[0] * tokens,
+                    probability: pair[1] * tokens,
+                    tokens,
+                }
+            })
+            .collect();
+        Self {
+            nats,
+            ratio: ratio * config.cistron.alpha,
+            tally: Tally {
+                nats: numbers[0],
+                scored: batch.scored,
+                tokens: batch.lengths.iter().sum::<i64>() as u64,
+                stages,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::BatchBuilder;
+    use crate::testing;
+    use cistron_genome::alphabet::Alphabet;
+    use tch::Device;
+
+    fn batch(sequences: &[&[u8]]) -> Batch {
+        let mut builder = BatchBuilder::new(Alphabet::Dna, true);
+        for bases in sequences {
+            builder.push(bases);
+        }
+        builder.finish(Device::Cpu)
+    }
+
+    #[test]
+    fn even_logits_cost_the_logarithm_of_the_vocabulary() {
+        let batch = batch(&[b"ACGTNACG"]);
+        let output = Output {
+            logits: Tensor::zeros([8, 8], (Kind::Float, Device::Cpu)),
+            routing: Vec::new(),
+        };
+        let loss = Loss::of(&output, &batch, &testing::config());
+        assert_eq!(loss.tally.scored, 7);
+        assert!((loss.tally.bits_per_base() - 3.0).abs() < 1e-6);
+        assert_eq!(loss.ratio.double_value(&[]), 0.0);
+    }
+
+    #[test]
+    fn ambiguous_bases_cost_nothing_and_batches_add_up() {
+        let (model, config) = (testing::model(1), testing::config());
+        let loss = |sequences: &[&[u8]]| {
+            let batch = batch(sequences);
+            Loss::of(
+                &model.forward(&batch.tokens, &batch.lengths),
+                &batch,
+                &config,
+            )
+            .tally
+        };
+        let one = loss(&[b"ACGTACGTAAC"]);
+        let other = loss(&[b"GGTTACA"]);
+        let both = loss(&[b"ACGTACGTAAC", b"GGTTACA"]);
+        let mut sum = one.clone();
+        sum.add(&other);
+        assert!((sum.nats - both.nats).abs() < 1e-4);
+        assert_eq!(sum.scored, both.scored);
+        assert!((sum.stages[0].selected - both.stages[0].selected).abs() < 1e-3);
+        assert_eq!(loss(&[b"NNNN"]).nats, 0.0);
+        let ratio = both.ratio_loss(&config);
+        let batch = batch(&[b"ACGTACGTAAC", b"GGTTACA"]);
+        let exact = Loss::of(
+            &model.forward(&batch.tokens, &batch.lengths),
+            &batch,
+            &config,
+        );
+        assert!((ratio - exact.ratio.double_value(&[])).abs() < 1e-6);
+    }
+}
