@@ -1,1 +1,34 @@
 //! Genome-browser tracks: bigWig, bedGraph and BED writers.
+//!
+//! | module | writes | independent reader that must agree |
+//! |---|---|---|
+//! | [`bigwig`] | one `f32` a base, zoom levels | `pyBigWig` (libBigWig) |
+//! | [`bedgraph`] | the same values as text, BGZF and tabix index | `tabix` |
+//! | [`bed`] | chunks, one line each, plain or BGZF with tabix index | `tabix` |
+//!
+//! The two signal writers take the same calls: `create` with the contigs' names and
+//! lengths, `push` for the next values of a contig in pieces of any size, `finish`. They
+//! hold no more than a piece in memory, whatever the length of a contig. A value past the
+//! end of a contig, a contig out of turn and a contig left unfinished are errors: a file
+//! that was written covers exactly the bases it was given.
+//!
+//! Every file is written under a temporary name beside its target and renamed by `finish`;
+//! a writer that is dropped leaves nothing behind. A target that exists is replaced: the
+//! caller asks its user first.
+//!
+//! All coordinates are zero-based and half-open, as these formats have them; error
+//! messages count from one, as browsers do.
+
+pub mod atomic;
+pub mod bed;
+pub mod bedgraph;
+mod bgzip;
+pub mod bigwig;
+pub mod chunk;
+mod contig;
+mod error;
+mod runs;
+
+pub use chunk::{Boundary, Chunk};
+pub use contig::ContigSize;
+pub use error::TrackError;
