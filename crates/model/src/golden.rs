@@ -101,7 +101,7 @@ pub fn check(path: &Path, device: Device) -> Result<Parity, ModelError> {
         })?;
         let ratio = ratio_loss(routing, n);
         losses = losses.max(distance(&ratio, &get(&format!("stage{stage}.ratio_loss"))?));
-        loss = loss + ratio * alpha;
+        loss = &loss + ratio * alpha;
         let mask = get(&format!("stage{stage}.boundary_mask"))?.to_kind(Kind::Bool);
         if mask.size() != routing.mask.size() {
             boundaries += (mask.size()[0] - routing.mask.size()[0]).abs();

@@ -77,7 +77,7 @@ impl Isotropic {
         let mut residual = x.to_kind(Kind::Float);
         for (i, layer) in self.layers.iter().enumerate() {
             let mixed = mix(i, &layer.mixer, rms_norm(&residual, &layer.norm1));
-            residual = residual + mixed;
+            residual = &residual + mixed;
             if let Some((norm2, ffn)) = &layer.ffn {
                 residual = &residual + ffn.forward(&rms_norm(&residual, norm2));
             }

@@ -1,1 +1,13 @@
-//! Likelihood engine, language-model evaluation, variant scores, chunk tracks and baselines.
+//! Uses of a trained model: likelihoods, evaluation, variant scores, chunk
+//! boundaries, and the baselines printed beside them.
+
+pub mod boundaries;
+pub mod engine;
+pub mod error;
+pub mod lm;
+pub mod markov;
+pub mod regions;
+pub mod vcf;
+
+pub use engine::Engine;
+pub use error::ScoreError;

@@ -1,12 +1,13 @@
 //! Reference and alternate sequences of equal length around a variant.
 
-use cistron_genome::coord::Topology;
+use cistron_genome::coord::{Strand, Topology};
 use cistron_genome::fasta::Contig;
+use cistron_genome::revcomp;
 use cistron_genome::window::Window;
 
 use crate::status::Status;
 
-/// Two sequences that differ by one variant.
+/// Two sequences that differ by one variant, in the direction of the strand read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlleleWindows {
     /// Bases with the reference allele; as long as `alternate`.
@@ -20,22 +21,25 @@ pub struct AlleleWindows {
 /// Cuts windows of `context` bases around a variant whose REF begins at the 0-based index
 /// `position`.
 ///
-/// The left flank is half of `context`, the same for both windows. Each allele is followed by
-/// as many bases of the contig as make the windows equally long: the right edge moves with
-/// the length of the allele, because a sum of log-likelihoods grows with the sequence. The
+/// Along `strand`, the flank before the allele is half of `context`, the same for both windows.
+/// Each allele is followed by as many bases of the contig as make the windows equally long:
+/// the far edge moves with the length of the allele, because a sum of log-likelihoods grows
+/// with the sequence. On the reverse strand both windows are reverse complements, and what
+/// comes before the allele is what lies to its right. The
 /// ends of a linear contig clip the windows. Those of a circular contig are wrapped over, and
 /// no base is used twice: a contig shorter than `context` gives windows of one turn, less
 /// what a deletion takes away.
 ///
 /// # Errors
-/// [`Status::TooLong`] when an allele does not fit whole to the right of the left flank, or
-/// so few bases follow REF on a linear contig that equal length would cut into an allele.
+/// [`Status::TooLong`] when an allele does not fit whole after the first flank, or so few
+/// bases follow REF on a linear contig that equal length would cut into an allele.
 pub fn windows(
     contig: &Contig,
     position: u64,
     reference: &[u8],
     alternate: &[u8],
     context: usize,
+    strand: Strand,
 ) -> Result<AlleleWindows, Status> {
     let longer = reference.len().max(alternate.len());
     let shorter = reference.len().min(alternate.len());
@@ -48,20 +52,36 @@ pub fn windows(
     let flank = context / 2;
     let room = context - flank;
     let start = i64::try_from(position).map_err(|_| Status::OutOfRange)?;
+    // The reverse strand is the forward one of the contig turned round.
+    let start = match strand {
+        Strand::Forward => start,
+        Strand::Reverse => turn as i64 - start - reference.len() as i64,
+    };
+    let bases = |start: i64, len: usize| match strand {
+        Strand::Forward => Window::extract(contig, start, len).bases,
+        Strand::Reverse => {
+            revcomp(&Window::extract(contig, turn as i64 - start - len as i64, len).bases)
+        }
+    };
+    let turned = |allele: &[u8]| match strand {
+        Strand::Forward => allele.to_vec(),
+        Strand::Reverse => revcomp(allele),
+    };
+    let (reference, alternate) = (turned(reference), turned(alternate));
     if longer > room {
         return Err(Status::TooLong);
     }
-    let left = Window::extract(contig, start - flank as i64, flank).bases;
+    let left = bases(start - flank as i64, flank);
     let after = start.saturating_add(reference.len() as i64);
-    let right = Window::extract(contig, after, room - shorter).bases;
+    let right = bases(after, room - shorter);
     let tail = room.min(right.len() + shorter);
     if tail < longer {
         return Err(Status::TooLong);
     }
     let window = |allele: &[u8]| [&left, allele, &right[..tail - allele.len()]].concat();
     Ok(AlleleWindows {
-        reference: window(reference),
-        alternate: window(alternate),
+        reference: window(&reference),
+        alternate: window(&alternate),
         variant_offset: left.len(),
     })
 }
@@ -96,6 +116,7 @@ mod tests {
             reference.as_bytes(),
             alternate.as_bytes(),
             context,
+            Strand::Forward,
         )
         .map(|w| (text(w.reference), text(w.alternate), w.variant_offset))
     }
@@ -197,7 +218,7 @@ mod tests {
             let contig = contig(&bases, topology);
             let position = place.index(bases.len());
             let reference = contig.bases[position..(position + deleted).min(bases.len())].to_vec();
-            let cut = windows(&contig, position as u64, &reference, alternate.as_bytes(), context);
+            let cut = windows(&contig, position as u64, &reference, alternate.as_bytes(), context, Strand::Forward);
             let Ok(cut) = cut else {
                 prop_assert_eq!(cut, Err(Status::TooLong));
                 let fits = reference.len().max(alternate.len()) <= context - context / 2;
@@ -233,6 +254,24 @@ mod tests {
             }
         }
 
+        /// The reverse strand is the forward strand of the contig turned round.
+        #[test]
+        fn the_reverse_strand_mirrors_the_forward_one(
+            bases in "[ACGT]{1,40}", topology in topology(), place in any::<prop::sample::Index>(),
+            alternate in "[ACGT]{1,3}", context in 0usize..60,
+        ) {
+            let here = contig(&bases, topology);
+            let position = place.index(bases.len());
+            let reference = &here.bases[position..=position];
+            let turned = Contig { bases: revcomp(&here.bases), ..here.clone() };
+            let mirrored = (bases.len() - 1 - position) as u64;
+            let alt = alternate.as_bytes();
+            prop_assert_eq!(
+                windows(&here, position as u64, reference, alt, context, Strand::Reverse),
+                windows(&turned, mirrored, &revcomp(reference), &revcomp(alt), context, Strand::Forward)
+            );
+        }
+
         /// Rotating a circular contig rotates nothing in its windows.
         #[test]
         fn the_origin_of_a_circular_contig_does_not_matter(
@@ -247,8 +286,8 @@ mod tests {
             let here = contig(&bases, Topology::Circular);
             let there = contig(std::str::from_utf8(&turned).unwrap(), Topology::Circular);
             prop_assert_eq!(
-                windows(&here, position as u64, &reference, alternate.as_bytes(), context),
-                windows(&there, moved, &reference, alternate.as_bytes(), context)
+                windows(&here, position as u64, &reference, alternate.as_bytes(), context, Strand::Forward),
+                windows(&there, moved, &reference, alternate.as_bytes(), context, Strand::Forward)
             );
         }
     }

@@ -109,8 +109,8 @@ impl Mamba2 {
         if !layout.is_uniform() {
             // Padding neither decays the state nor adds to it.
             let valid = layout.valid().unsqueeze(-1).to_kind(Kind::Float);
-            inputs.delta = inputs.delta * &valid;
-            inputs.log_decay = inputs.log_decay * &valid;
+            inputs.delta = &inputs.delta * &valid;
+            inputs.log_decay = &inputs.log_decay * &valid;
         }
         let Projected {
             x,

@@ -1,0 +1,40 @@
+//! What can go wrong while scoring.
+
+/// An error of a scoring run.
+#[derive(Debug, thiserror::Error)]
+pub enum ScoreError {
+    /// The model gave a value that is no number.
+    #[error(
+        "{place}: the model's log-likelihood is {value}; the model is broken or the device \
+         miscalculates (see `cistron selftest`, or try --device cpu)"
+    )]
+    NotFinite {
+        /// Contig and position, or the sequence.
+        place: String,
+        /// What came instead.
+        value: f32,
+    },
+    /// The worker threads could not be started.
+    #[error("cannot start {threads} worker threads: {reason}; use fewer with --threads")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The VCF could not be read.
+    #[error(transparent)]
+    Vcf(#[from] cistron_variant::vcf::VcfError),
+    /// The reference does not fit the VCF.
+    #[error(transparent)]
+    Mismatch(#[from] cistron_variant::mismatch::MismatchError),
+    /// A score could not be put into a record.
+    #[error(transparent)]
+    Annotate(#[from] cistron_variant::annotate::AnnotateError),
+    /// The VCF could not be written.
+    #[error(transparent)]
+    Write(#[from] cistron_variant::writer::WriteError),
+    /// A setting is outside its range.
+    #[error("{0}")]
+    Setting(String),
+}

@@ -1,0 +1,248 @@
+//! Variant scores: alternate minus reference log-likelihood, written back into the VCF.
+
+use std::collections::{BTreeMap, HashMap};
+
+use cistron_genome::coord::Strand;
+use cistron_genome::fasta::{Contig, Genome};
+use cistron_variant::aliases::ContigAliases;
+use cistron_variant::allele::Alleles;
+use cistron_variant::annotate::{Declaration, Score, splice_header, splice_record};
+use cistron_variant::mismatch::{MismatchGuard, MismatchPolicy};
+use cistron_variant::site::Site;
+use cistron_variant::status::Status;
+use cistron_variant::vcf::{Reader, Record};
+use cistron_variant::windows::windows;
+use cistron_variant::writer::VcfWriter;
+
+use crate::engine::Engine;
+use crate::error::ScoreError;
+
+/// Records scored together; it bounds memory and nothing else.
+const BATCH: usize = 256;
+
+/// How variants are scored.
+#[derive(Debug, Clone)]
+pub struct VcfOptions {
+    /// Bases a window, half of them before the variant.
+    pub context: usize,
+    /// Bases that count from the variant on; all of the window when none.
+    pub horizon: Option<usize>,
+    /// Strands to read; the score is the mean over them.
+    pub strands: Vec<Strand>,
+    /// What a REF mismatch does.
+    pub mismatch: MismatchPolicy,
+}
+
+/// What a VCF is scored against.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The reference.
+    pub genome: &'a Genome,
+    /// Other names of its contigs.
+    pub aliases: &'a ContigAliases,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct VcfSummary {
+    /// Records read and written.
+    pub records: u64,
+    /// ALT alleles by status word.
+    pub statuses: BTreeMap<&'static str, u64>,
+    /// Contig names of the VCF that the reference lacks, with their records.
+    pub unknown_contigs: BTreeMap<String, u64>,
+}
+
+impl VcfSummary {
+    /// ALT alleles with a score.
+    pub fn scored(&self) -> u64 {
+        self.statuses.get(Status::Ok.word()).copied().unwrap_or(0)
+    }
+}
+
+/// Log-likelihood of `alternate` minus that of `reference`, in nats, as the mean over strands.
+///
+/// The strand read sees the same bases before the allele in both windows; what
+/// counts are the `horizon` bases from the allele on.
+struct Plan {
+    /// For each strand: index of the reference window, of the alternate one, and the allele's offset.
+    strands: Vec<(usize, usize, usize)>,
+}
+
+/// Windows of a batch, each different one once.
+#[derive(Default)]
+struct Windows {
+    sequences: Vec<Vec<u8>>,
+    index: HashMap<Vec<u8>, usize>,
+}
+
+impl Windows {
+    fn add(&mut self, sequence: Vec<u8>) -> usize {
+        *self.index.entry(sequence).or_insert_with_key(|sequence| {
+            self.sequences.push(sequence.clone());
+            self.sequences.len() - 1
+        })
+    }
+
+    fn plan(
+        &mut self,
+        contig: &Contig,
+        alleles: &Alleles,
+        options: &VcfOptions,
+    ) -> Result<Plan, Status> {
+        let cut = |&strand: &Strand| {
+            windows(
+                contig,
+                alleles.position,
+                &alleles.reference,
+                &alleles.alternate,
+                options.context,
+                strand,
+            )
+        };
+        let cuts = options
+            .strands
+            .iter()
+            .map(cut)
+            .collect::<Result<Vec<_>, _>>()?;
+        let strands = cuts
+            .into_iter()
+            .map(|cut| {
+                (
+                    self.add(cut.reference),
+                    self.add(cut.alternate),
+                    cut.variant_offset,
+                )
+            })
+            .collect();
+        Ok(Plan { strands })
+    }
+}
+
+fn difference(plan: &Plan, values: &[Vec<f32>], horizon: Option<usize>) -> f32 {
+    let sum = |window: usize, offset: usize| {
+        let tail = &values[window][offset..];
+        let count = horizon.map_or(tail.len(), |horizon| horizon.min(tail.len()));
+        tail[..count]
+            .iter()
+            .map(|&value| f64::from(value))
+            .sum::<f64>()
+    };
+    let total: f64 = plan
+        .strands
+        .iter()
+        .map(|&(reference, alternate, offset)| sum(alternate, offset) - sum(reference, offset))
+        .sum();
+    (total / plan.strands.len() as f64) as f32
+}
+
+/// Scores every ALT of every record and writes the lines in their order.
+///
+/// `progress` hears of the records done.
+///
+/// # Errors
+///
+/// Input that is no VCF, a reference that does not fit, output that cannot be
+/// written, or a score that is not finite. Nothing is left under the output's name then.
+pub fn score(
+    engine: &Engine,
+    target: Target<'_>,
+    reader: &mut Reader,
+    mut writer: VcfWriter,
+    declaration: &Declaration,
+    options: &VcfOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<VcfSummary, ScoreError> {
+    if options.context < 2 {
+        return Err(ScoreError::Setting(
+            "--context: expected 2 or more bases".into(),
+        ));
+    }
+    if options.horizon == Some(0) {
+        return Err(ScoreError::Setting(
+            "--horizon: expected 1 or more bases".into(),
+        ));
+    }
+    writer.write_header(&splice_header(reader.header(), declaration))?;
+    let mut guard = MismatchGuard::new(options.mismatch);
+    let mut summary = VcfSummary::default();
+    let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
+    loop {
+        let record = reader.next_record()?;
+        let ended = record.is_none();
+        batch.extend(record);
+        if batch.len() == BATCH || ended {
+            let scores = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
+            for (record, scores) in batch.iter().zip(&scores) {
+                for score in scores {
+                    let word = score.err().unwrap_or(Status::Ok).word();
+                    *summary.statuses.entry(word).or_default() += 1;
+                }
+                writer.write_record(record, &splice_record(record, scores)?)?;
+            }
+            summary.records += batch.len() as u64;
+            progress(summary.records);
+            batch.clear();
+        }
+        if ended {
+            break;
+        }
+    }
+    guard.finish()?;
+    let unknown: u64 = summary.unknown_contigs.values().sum();
+    if summary.records > 0 && unknown == summary.records {
+        let names = |list: Vec<&str>| list.into_iter().take(3).collect::<Vec<_>>().join(", ");
+        return Err(ScoreError::Setting(format!(
+            "{}: no record lies on a contig of {}: the VCF has {}, the reference has {}; give the \
+             reference of these calls, or map the names with --contig-aliases",
+            reader.file(),
+            target.genome.path.display(),
+            names(summary.unknown_contigs.keys().map(String::as_str).collect()),
+            names(
+                target
+                    .genome
+                    .contigs
+                    .iter()
+                    .map(|contig| contig.name.as_str())
+                    .collect()
+            ),
+        )));
+    }
+    writer.finish()?;
+    Ok(summary)
+}
+
+fn score_batch(
+    engine: &Engine,
+    target: Target<'_>,
+    records: &[Record],
+    options: &VcfOptions,
+    guard: &mut MismatchGuard,
+    summary: &mut VcfSummary,
+) -> Result<Vec<Vec<Score>>, ScoreError> {
+    let mut windows = Windows::default();
+    let mut plans: Vec<Vec<Result<Plan, Status>>> = Vec::with_capacity(records.len());
+    for record in records {
+        let site = Site::locate(record, target.genome, target.aliases);
+        guard.observe(record, &site)?;
+        if site.contig.is_none() {
+            *summary
+                .unknown_contigs
+                .entry(record.chrom().to_owned())
+                .or_default() += 1;
+        }
+        let plan = |alleles: Result<Alleles, Status>| match (alleles, site.contig) {
+            (Ok(alleles), Some(contig)) => windows.plan(contig, &alleles, options),
+            (Ok(_), None) => Err(Status::NoContig),
+            (Err(status), _) => Err(status),
+        };
+        plans.push(site.alleles.into_iter().map(plan).collect());
+    }
+    let values = engine.log_likelihoods(&windows.sequences)?;
+    let score =
+        |plan: Result<Plan, Status>| plan.map(|plan| difference(&plan, &values, options.horizon));
+    Ok(plans
+        .into_iter()
+        .map(|alts| alts.into_iter().map(score).collect())
+        .collect())
+}
