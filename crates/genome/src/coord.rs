@@ -3,13 +3,15 @@
 //! [`Position`] counts from one, as VCF and GFF3 do. [`Interval`] is zero-based and
 //! half-open, as BED, bigWig and Rust slices are. Conversions are named functions.
 
-use std::borrow::Borrow;
+mod name;
+
 use std::fmt;
 use std::num::NonZeroU64;
-use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+
+pub use name::ContigName;
 
 /// A base of a contig, counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,86 +155,6 @@ pub enum Topology {
     Linear,
     /// The last base is followed by the first.
     Circular,
-}
-
-/// The name of a contig: the first word of its FASTA header. Cloning is cheap.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ContigName(Arc<str>);
-
-impl ContigName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for ContigName {
-    fn from(name: &str) -> Self {
-        Self(name.into())
-    }
-}
-
-impl From<String> for ContigName {
-    fn from(name: String) -> Self {
-        Self(name.into())
-    }
-}
-
-impl Deref for ContigName {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for ContigName {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for ContigName {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl PartialEq<str> for ContigName {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
-}
-
-impl PartialEq<&str> for ContigName {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
-
-/// The name in quotation marks.
-impl fmt::Debug for ContigName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Display for ContigName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-impl Serialize for ContigName {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for ContigName {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::from)
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 //! Reading gives back the upper-case sequence exactly, whatever codes it holds.
 
 mod builder;
+mod duplicates;
 mod error;
 mod export;
 mod manifest;
@@ -20,9 +21,11 @@ mod packing;
 mod read;
 mod runs;
 mod stats;
+mod table;
 mod verify;
 
 pub use builder::{CorpusBuilder, genome_name};
+pub use duplicates::NearDuplicate;
 pub use error::CorpusError;
 pub use manifest::{ContigEntry, FORMAT, GenomeEntry, Manifest, Split};
 pub use read::{Corpus, CorpusContig};

@@ -5,6 +5,7 @@
 
 mod error;
 mod genome;
+mod letters;
 mod reader;
 
 pub use error::FastaError;

@@ -39,6 +39,16 @@ pub enum CorpusError {
     /// No genome was given.
     #[error("no FASTA file given; a corpus needs at least one")]
     NoGenomes,
+    /// A table of genomes is wrong.
+    #[error("{}, line {line}: {what}", path.display())]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// Line, from one.
+        line: u64,
+        /// What is wrong.
+        what: String,
+    },
     /// Two genomes of one name.
     #[error(
         "two genomes are named {name:?}: {} and {}; rename one of the files",

@@ -7,33 +7,12 @@ use std::io::BufRead;
 use std::path::Path;
 
 use super::FastaError;
+use super::letters::{BAD, BASES, SKIP, guess_from_letter, guess_from_start};
 use crate::compression::{input_name, open_input};
 use crate::coord::ContigName;
 
 /// Bases gathered before a piece is handed out.
 const PIECE: usize = 1 << 16;
-
-/// Value of each byte of a sequence line: its upper-case base, [`SKIP`] or [`BAD`].
-const BASES: [u8; 256] = {
-    let mut table = [BAD; 256];
-    let codes = b"ACGTRYSWKMBDHVN-.";
-    let mut i = 0;
-    while i < codes.len() {
-        table[codes[i] as usize] = codes[i];
-        table[codes[i].to_ascii_lowercase() as usize] = codes[i];
-        i += 1;
-    }
-    table[b'U' as usize] = b'T';
-    table[b'u' as usize] = b'T';
-    table[b' ' as usize] = SKIP;
-    table[b'\t' as usize] = SKIP;
-    table[b'\r' as usize] = SKIP;
-    table
-};
-/// Marks white space; greater than every base, as [`BAD`] is.
-const SKIP: u8 = 0x80;
-/// Marks what is neither a base nor white space.
-const BAD: u8 = 0x81;
 
 /// The first line of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,7 +200,7 @@ impl State {
                 line: self.line,
                 contig: contig.clone(),
                 letter: char::from(text[bad]),
-                hint: guess(text[bad]),
+                hint: guess_from_letter(text[bad]),
             });
         }
         let mut kept = from;
@@ -240,30 +219,12 @@ impl State {
             return Ok(());
         }
         let start: String = String::from_utf8_lossy(text).chars().take(20).collect();
-        let hint = match text[0] {
-            b'@' => " (a FASTQ file?)",
-            b'#' => " (a VCF or GFF3 file?)",
-            b'L' if text.starts_with(b"LOCUS") => " (a GenBank file?)",
-            _ => "",
-        };
         Err(FastaError::NotFasta {
             file: self.file.clone(),
             line: self.line,
             found: start,
-            hint,
+            hint: guess_from_start(text),
         })
-    }
-}
-
-/// What a file with this letter among its bases could be.
-fn guess(letter: u8) -> &'static str {
-    match letter.to_ascii_uppercase() {
-        b'E' | b'F' | b'I' | b'J' | b'L' | b'O' | b'P' | b'Q' | b'X' | b'Z' | b'*' => {
-            "; is this a protein FASTA? Give the nucleotide sequence instead"
-        }
-        b'>' => "; a header must begin its line",
-        b'+' | b'@' => "; is this a FASTQ file?",
-        _ => "",
     }
 }
 
