@@ -54,7 +54,7 @@ pub struct Writer {
 
 enum Lines {
     Plain(BufWriter<AtomicFile>),
-    Indexed(TabixWriter),
+    Indexed(Box<TabixWriter>),
 }
 
 impl Writer {
@@ -76,7 +76,7 @@ impl Writer {
         let limits = if indexed { &INDEXED } else { &PLAIN };
         let cursor = Cursor::new(path, contigs, limits)?;
         let lines = if indexed {
-            Lines::Indexed(TabixWriter::create(path).map_err(io)?)
+            Lines::Indexed(Box::new(TabixWriter::create(path).map_err(io)?))
         } else {
             Lines::Plain(BufWriter::new(AtomicFile::create(path).map_err(io)?))
         };
