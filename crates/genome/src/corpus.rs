@@ -17,6 +17,7 @@ mod error;
 mod export;
 mod manifest;
 mod output;
+mod packer;
 mod packing;
 mod read;
 mod runs;

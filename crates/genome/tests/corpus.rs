@@ -87,7 +87,7 @@ fn upper_case_sequences(text: &str) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn fasta_comes_back_byte_for_byte(one in fasta(), two in fasta()) {

@@ -11,6 +11,9 @@ pub enum CorpusError {
     /// A FASTA file could not be used.
     #[error(transparent)]
     Fasta(#[from] FastaError),
+    /// An input other than a FASTA file cannot be read; the message names it.
+    #[error(transparent)]
+    Input(#[from] io::Error),
     /// A file of the corpus could not be read.
     #[error("{}: {source}; expected a corpus folder made by `cistron corpus build`", path.display())]
     Read {

@@ -3,10 +3,11 @@
 //! `fasta` is the file, relative to the folder of the table; `name` and `split` (`train`
 //! or `val`) may be left out or empty. Other columns are not looked at.
 
-use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use super::{CorpusBuilder, CorpusError, Split, genome_name};
+use crate::compression::open_input;
 
 impl CorpusBuilder {
     /// Adds the genomes of a table, as described above for `fasta`, `name` and `split`:
@@ -15,11 +16,9 @@ impl CorpusBuilder {
     /// # Errors
     /// When the table cannot be read, has no column `fasta`, or a line is wrong.
     pub fn table(self, path: &Path) -> Result<Self, CorpusError> {
-        let text = fs::read_to_string(path).map_err(|source| CorpusError::Table {
-            path: path.to_owned(),
-            line: 1,
-            what: source.to_string(),
-        })?;
+        let mut text = Vec::new();
+        open_input(path)?.read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text);
         let folder = path.parent().unwrap_or(Path::new(""));
         self.rows(&text, folder)
             .map_err(|(line, what)| CorpusError::Table {
@@ -69,6 +68,7 @@ impl CorpusBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn build(table: &str) -> Result<Vec<(String, Split)>, String> {
         let folder = tempfile::tempdir().unwrap();
