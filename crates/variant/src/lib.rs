@@ -15,6 +15,23 @@
 //! | [`annotate`] | our keys in the header and in INFO |
 //! | [`writer`] | plain or BGZF output with an index |
 //!
+//! ```
+//! use cistron_variant::annotate::{Declaration, splice_header, splice_record, strip};
+//! use cistron_variant::{status::Status, vcf::Reader};
+//!
+//! let text = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n\
+//!             chr\t7\t.\tA\tC,*\t50.00\t.\tDP=3\n";
+//! let mut reader = Reader::new(Box::new(text.as_bytes()), "in.vcf")?;
+//! let declaration = Declaration { llr: "a score".into(), provenance: None };
+//! let mut out = splice_header(reader.header(), &declaration);
+//! while let Some(record) = reader.next_record()? {
+//!     out.extend(splice_record(&record, &[Ok(-1.5), Err(Status::Star)])?);
+//! }
+//! assert!(out.ends_with(b"\t50.00\t.\tDP=3;CIS_LLR=-1.5,.;CIS_STATUS=OK,STAR\n"));
+//! assert_eq!(strip(&out), text.as_bytes());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Coordinates follow VCF: POS is 1-based, and 0 is the telomere before the first base.
 
 pub mod aliases;

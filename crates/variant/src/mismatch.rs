@@ -10,7 +10,7 @@ const JUDGED: u64 = 1000;
 const FEWEST: u64 = 20;
 /// More mismatches than this share, in percent, are too many.
 const PERCENT: u64 = 5;
-/// Number of mismatches that a message shows.
+/// Number of mismatches, or of contigs, that a message shows.
 const SHOWN: usize = 3;
 /// Number of bases of an allele that a message shows.
 const SHOWN_BASES: usize = 20;
@@ -56,13 +56,16 @@ pub enum MismatchError {
     },
     /// No record lies on a contig of the genome.
     #[error(
-        "wrong reference? no record lies on a contig of the FASTA; the first is on {found:?}. \
-         If names alone differ, give a table of both with --contig-aliases; else pass the \
-         genome that the variants were called against with --fasta"
+        "wrong reference? no record lies on a contig of the FASTA: the first is on {found:?}, \
+         and the FASTA has {}. If names alone differ, give a table of both with \
+         --contig-aliases; else pass the genome that the variants were called against with \
+         --fasta", .known.join(", ")
     )]
     NoContig {
         /// CHROM of the first record.
         found: String,
+        /// The first few contigs of the FASTA.
+        known: Vec<String>,
     },
 }
 
@@ -76,8 +79,8 @@ pub struct MismatchGuard {
     compared: u64,
     mismatches: u64,
     examples: Vec<String>,
-    /// CHROM of the first record, as long as no record lay on a contig.
-    lost: Option<String>,
+    /// What to say if no record should lie on a contig of the genome.
+    lost: Option<MismatchError>,
     placed: bool,
 }
 
@@ -98,7 +101,11 @@ impl MismatchGuard {
     pub fn observe(&mut self, record: &Record, site: &Site<'_>) -> Result<(), MismatchError> {
         self.placed |= site.contig.is_some();
         if !self.placed && self.lost.is_none() {
-            self.lost = Some(record.chrom().to_owned());
+            let contigs = site.genome.contigs.iter().take(SHOWN);
+            self.lost = Some(MismatchError::NoContig {
+                found: record.chrom().to_owned(),
+                known: contigs.map(|contig| contig.name.to_string()).collect(),
+            });
         }
         let fasta = match &site.reference {
             _ if !record.has_alt() => return Ok(()),
@@ -131,9 +138,8 @@ impl MismatchGuard {
     /// When fewer than 1,000 but at least 20 records were compared and more than 5 % of them
     /// differ, or when there were records and none lay on a contig of the genome.
     pub fn finish(&self) -> Result<(), MismatchError> {
-        if let (Some(found), false) = (&self.lost, self.placed) {
-            let found = found.clone();
-            return Err(MismatchError::NoContig { found });
+        if let (Some(error), false) = (&self.lost, self.placed) {
+            return Err(error.clone());
         }
         let judged = (FEWEST..JUDGED).contains(&self.compared);
         if judged && self.mismatches * 100 > self.compared * PERCENT {
@@ -279,7 +285,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            text.contains("\"d\"") && text.contains("--contig-aliases"),
+            text.contains("on \"d\", and the FASTA has c. ") && text.contains("--contig-aliases"),
             "{text}"
         );
         assert_eq!(

@@ -10,6 +10,8 @@ use crate::vcf::Record;
 /// Where a record lies and which of its ALTs can be scored.
 #[derive(Clone, Debug)]
 pub struct Site<'g> {
+    /// The genome.
+    pub genome: &'g Genome,
     /// The contig that CHROM names, directly or by an alias.
     pub contig: Option<&'g Contig>,
     /// REF held against the contig.
@@ -29,6 +31,7 @@ impl<'g> Site<'g> {
             .map(|alt| classify(record.pos(), record.ref_(), alt, &reference))
             .collect();
         Self {
+            genome,
             contig,
             reference,
             alleles,

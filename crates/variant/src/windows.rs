@@ -25,10 +25,9 @@ pub struct AlleleWindows {
 /// Each allele is followed by as many bases of the contig as make the windows equally long:
 /// the far edge moves with the length of the allele, because a sum of log-likelihoods grows
 /// with the sequence. On the reverse strand both windows are reverse complements, and what
-/// comes before the allele is what lies to its right. The
-/// ends of a linear contig clip the windows. Those of a circular contig are wrapped over, and
-/// no base is used twice: a contig shorter than `context` gives windows of one turn, less
-/// what a deletion takes away.
+/// comes before the allele is what lies to its right. The ends of a linear contig clip the
+/// windows. Those of a circular contig are wrapped over, and no base is used twice: a contig
+/// shorter than `context` gives windows of one turn, less what a deletion takes away.
 ///
 /// # Errors
 /// [`Status::TooLong`] when an allele does not fit whole after the first flank, or so few

@@ -7,7 +7,7 @@ mod index;
 mod output;
 
 use std::ffi::OsString;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use noodles::bgzf;
@@ -49,7 +49,8 @@ enum Encoder {
 /// Writes lines to a temporary file that becomes the output when it is whole, or to standard
 /// output. Unless [`VcfWriter::finish`] succeeds, no output appears.
 pub struct VcfWriter {
-    encoder: Encoder,
+    /// Gone once the output is finished.
+    encoder: Option<Encoder>,
     index: Option<(IndexBuilder, PathBuf)>,
     file: String,
     force: bool,
@@ -94,7 +95,7 @@ impl VcfWriter {
             false => Encoder::Plain(BufWriter::new(output)),
         };
         Ok(Self {
-            encoder,
+            encoder: Some(encoder),
             index: index_path.map(|path| (IndexBuilder::default(), path)),
             file,
             force: options.force,
@@ -130,17 +131,14 @@ impl VcfWriter {
     /// # Errors
     /// When writing fails.
     pub fn finish(mut self) -> Result<(), WriteError> {
-        let file = std::mem::take(&mut self.file);
-        let failed = |source| WriteError::Io {
-            file: file.clone(),
-            source,
+        let output = match self.encoder.take() {
+            Some(Encoder::Plain(writer)) => writer.into_inner().map_err(|e| e.into_error()),
+            Some(Encoder::Bgzf(writer)) => writer.finish(),
+            None => return Ok(()),
         };
-        let output = match self.encoder {
-            Encoder::Plain(writer) => writer.into_inner().map_err(|error| error.into_error()),
-            Encoder::Bgzf(writer) => writer.finish(),
-        };
-        output.and_then(Output::commit).map_err(failed)?;
-        match self.index {
+        let committed = output.and_then(Output::commit);
+        committed.map_err(|source| self.failed(source))?;
+        match self.index.take() {
             Some((index, path)) => index.write(Output::create(&path, self.force)?, &path),
             None => Ok(()),
         }
@@ -148,19 +146,34 @@ impl VcfWriter {
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         let written = match &mut self.encoder {
-            Encoder::Plain(writer) => writer.write_all(bytes),
-            Encoder::Bgzf(writer) => writer.write_all(bytes),
+            Some(Encoder::Plain(writer)) => writer.write_all(bytes),
+            Some(Encoder::Bgzf(writer)) => writer.write_all(bytes),
+            None => Ok(()),
         };
-        written.map_err(|source| WriteError::Io {
+        written.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> WriteError {
+        WriteError::Io {
             file: self.file.clone(),
             source,
-        })
+        }
     }
 
     fn virtual_position(&self) -> bgzf::VirtualPosition {
         match &self.encoder {
-            Encoder::Plain(_) => bgzf::VirtualPosition::MIN,
-            Encoder::Bgzf(writer) => writer.virtual_position(),
+            Some(Encoder::Bgzf(writer)) => writer.virtual_position(),
+            _ => bgzf::VirtualPosition::MIN,
+        }
+    }
+}
+
+/// An output that was not finished must not look whole: the block that ends a BGZF stream
+/// is left out, so that a reader at the other end of a pipe takes note.
+impl Drop for VcfWriter {
+    fn drop(&mut self) {
+        if let Some(Encoder::Bgzf(writer)) = self.encoder.take() {
+            drop(writer.into_inner());
         }
     }
 }
@@ -242,6 +255,25 @@ mod tests {
             assert!(!path.exists());
         }
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_was_not_finished_has_no_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let mut writer = bgzf::io::Writer::new(Output::Direct(fs::File::create(&path).unwrap()));
+        writer.write_all(HEADER.as_bytes()).unwrap();
+        writer.flush().unwrap();
+        drop(VcfWriter {
+            encoder: Some(Encoder::Bgzf(writer)),
+            index: None,
+            file: "pipe".into(),
+            force: false,
+        });
+        assert!(fs::metadata(&path).unwrap().len() > 28);
+        let mut reader = Reader::open(&path).unwrap();
+        let error = reader.next_record().unwrap_err().to_string();
+        assert!(error.contains("truncated"), "{error}");
     }
 
     #[test]

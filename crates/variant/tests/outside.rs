@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use cistron_genome::coord::Strand;
 use cistron_genome::fasta::Genome;
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::annotate::{
@@ -86,7 +87,14 @@ fn annotate(vcf: &Path, fasta: &Path, out: &Path, write_index: bool) {
         let score = |alleles: &cistron_variant::allele::Alleles| -> Score {
             let contig = site.contig.expect("scorable alleles lie on a contig");
             let (reference, alternate) = (&alleles.reference, &alleles.alternate);
-            let cut = windows(contig, alleles.position, reference, alternate, 20, cistron_genome::coord::Strand::Forward)?;
+            let cut = windows(
+                contig,
+                alleles.position,
+                reference,
+                alternate,
+                20,
+                Strand::Forward,
+            )?;
             let gc = |bases: &[u8]| bases.iter().filter(|b| b"CG".contains(b)).count() as f32;
             Ok(gc(&cut.alternate) - gc(&cut.reference))
         };
