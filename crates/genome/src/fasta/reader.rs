@@ -292,6 +292,17 @@ mod tests {
     }
 
     #[test]
+    fn a_header_begins_its_line() {
+        for buffer in [1, 2, 5, 1000] {
+            let message = records(b">a\nAC>b\nAC\n", buffer).unwrap_err().to_string();
+            assert!(
+                message.contains("line 2: contig \"a\" holds '>'"),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
     fn a_protein_is_refused_with_line_and_letter() {
         let text = message(b">a\nACGT\n>p\nMKV\nALWE\n");
         assert!(
