@@ -5,6 +5,7 @@
 mod explain;
 mod load;
 mod model;
+mod range;
 mod set;
 
 use serde::{Deserialize, Serialize};

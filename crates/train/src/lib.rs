@@ -1,20 +1,46 @@
 //! Pretraining: loss, optimizer, schedule, loader, checkpoints and the run folder.
+//!
+//! [`pretrain()`] does a whole run; [`plan()`] says what it would be. The parts:
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the TOML configuration and its schedules |
+//! | [`sampler`], [`loader`], [`batch`] | from seed and step to tokens |
+//! | [`loss`], [`gradients`], [`adamw`], [`average`] | from tokens to weights |
+//! | [`trainer`] | one optimizer step; [`collective`] is where ranks would meet |
+//! | [`folder`], [`checkpoint`], [`metrics`], [`events`] | what a run leaves behind |
 
 pub mod adamw;
 pub mod average;
 pub mod batch;
+mod card;
+pub mod checkpoint;
 pub mod collective;
 pub mod config;
+mod environment;
 mod error;
 pub mod evaluate;
+pub mod events;
+pub mod flops;
+pub mod folder;
 pub mod gradients;
 pub mod loader;
 pub mod loss;
+pub mod metrics;
+mod plan;
+mod plot;
+mod pretrain;
+mod report;
+mod run;
 pub mod sampler;
 mod schedule;
+mod signals;
 #[cfg(test)]
 mod testing;
 pub mod trainer;
 
 pub use config::RunConfig;
 pub use error::TrainError;
+pub use folder::Resume;
+pub use plan::{Plan, plan};
+pub use pretrain::{Outcome, PretrainOptions, pretrain};

@@ -3,7 +3,7 @@
 use std::f64::consts::LN_2;
 
 use cistron_model::{Config, Output, RatioStatistics};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use crate::batch::{Batch, IGNORED};
@@ -33,7 +33,7 @@ pub struct StageTally {
 }
 
 /// Chunking of one routed stage.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StageRatio {
     /// F: share of tokens that start a chunk.
     #[serde(rename = "F")]

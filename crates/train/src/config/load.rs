@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use super::explain::explain;
 use super::set::Setting;
-use super::{DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig, model};
+use super::{DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig, model, range};
 use crate::TrainError;
 
 /// A complete, checked run configuration.
@@ -104,7 +104,7 @@ impl RunConfig {
             schedule: layers.schedule,
             train: layers.train,
         };
-        match config.out_of_range() {
+        match range::problem(&config) {
             Some((key, problem)) => Err(fail(key.to_owned(), problem)),
             None => Ok(config),
         }
@@ -118,154 +118,6 @@ impl RunConfig {
     /// Tokens of one optimizer step on one rank, when no contig is shorter than the window.
     pub fn tokens_per_step(&self) -> u64 {
         self.data.length * self.data.batch * self.train.accumulate
-    }
-
-    /// The first key whose value makes no sense, and what was expected.
-    fn out_of_range(&self) -> Option<(&'static str, String)> {
-        let (data, optimizer) = (&self.data, &self.optimizer);
-        let (schedule, train) = (&self.schedule, &self.train);
-        let bad = |bad: bool, key, found: &dyn std::fmt::Display, expected: &str| {
-            bad.then(|| (key, format!("{found}: expected {expected}")))
-        };
-        let outside = |x: f64, end: f64| !(0.0..end).contains(&x);
-        let large = u64::from(u32::MAX);
-        None.or_else(|| bad(data.length < 2, "data.length", &data.length, "2 or more"))
-            .or_else(|| {
-                bad(
-                    data.length > large,
-                    "data.length",
-                    &data.length,
-                    "a length that fits into memory",
-                )
-            })
-            .or_else(|| bad(data.batch < 1, "data.batch", &data.batch, "1 or more"))
-            .or_else(|| {
-                bad(
-                    outside(optimizer.lr, f64::MAX),
-                    "optimizer.lr",
-                    &optimizer.lr,
-                    "0 or more",
-                )
-            })
-            .or_else(|| {
-                let found = format!("{:?}", optimizer.betas);
-                let wrong = optimizer.betas.iter().any(|&beta| outside(beta, 1.0));
-                bad(
-                    wrong,
-                    "optimizer.betas",
-                    &found,
-                    "two numbers from 0 to below 1",
-                )
-            })
-            .or_else(|| {
-                let wrong = optimizer.eps <= 0.0 || !optimizer.eps.is_finite();
-                bad(wrong, "optimizer.eps", &optimizer.eps, "more than 0")
-            })
-            .or_else(|| {
-                let decay = optimizer.weight_decay;
-                bad(
-                    outside(decay, f64::MAX),
-                    "optimizer.weight_decay",
-                    &decay,
-                    "0 or more",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    outside(optimizer.clip, f64::MAX),
-                    "optimizer.clip",
-                    &optimizer.clip,
-                    "0 or more",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    schedule.steps < 1,
-                    "schedule.steps",
-                    &schedule.steps,
-                    "1 or more",
-                )
-            })
-            .or_else(|| {
-                let expected = format!("at most schedule.steps = {}", schedule.steps);
-                let found = schedule.warmup_steps;
-                bad(
-                    found > schedule.steps,
-                    "schedule.warmup_steps",
-                    &found,
-                    &expected,
-                )
-            })
-            .or_else(|| {
-                let expected = format!("at most schedule.steps = {}", schedule.steps);
-                let found = schedule.decay_steps;
-                bad(
-                    found > schedule.steps,
-                    "schedule.decay_steps",
-                    &found,
-                    &expected,
-                )
-            })
-            .or_else(|| {
-                let ratio = schedule.min_lr_ratio;
-                let wrong = !(0.0..=1.0).contains(&ratio);
-                bad(
-                    wrong,
-                    "schedule.min_lr_ratio",
-                    &ratio,
-                    "a number from 0 to 1",
-                )
-            })
-            .or_else(|| {
-                let minutes = schedule.max_minutes;
-                bad(
-                    outside(minutes, f64::MAX),
-                    "schedule.max_minutes",
-                    &minutes,
-                    "0 or more",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    train.accumulate < 1,
-                    "train.accumulate",
-                    &train.accumulate,
-                    "1 or more",
-                )
-            })
-            .or_else(|| {
-                let wrong = outside(train.ema_decay, 1.0);
-                bad(
-                    wrong,
-                    "train.ema_decay",
-                    &train.ema_decay,
-                    "a number from 0 to below 1",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    train.log_every < 1,
-                    "train.log_every",
-                    &train.log_every,
-                    "1 or more",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    train.eval_tokens < 1,
-                    "train.eval_tokens",
-                    &train.eval_tokens,
-                    "1 or more",
-                )
-            })
-            .or_else(|| {
-                bad(
-                    train.keep_last < 1,
-                    "train.keep_last",
-                    &train.keep_last,
-                    "1 or more",
-                )
-            })
     }
 }
 

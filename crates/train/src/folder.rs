@@ -1,0 +1,321 @@
+//! The run folder.
+//!
+//! | name | holds |
+//! |---|---|
+//! | `config.toml` | the resolved configuration |
+//! | `command.txt` | one command line for each start |
+//! | `env.json` | versions and devices |
+//! | `metrics.jsonl` | every step and evaluation |
+//! | `events.out.tfevents.*` | the same for TensorBoard |
+//! | `plots/loss.svg` | the loss so far |
+//! | `checkpoints/step-NNNNNNNN/` | model, optimizer, average and counts |
+//! | `latest` | the newest checkpoint, relative to the run folder |
+//! | `model/` | the final model, when the run is finished |
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use cistron_model::checkpoint::write_atomically;
+
+use crate::TrainError;
+
+/// Names of all that a run writes into its folder, event files apart.
+const OWN: [&str; 8] = [
+    "config.toml",
+    "command.txt",
+    "env.json",
+    "metrics.jsonl",
+    "plots",
+    "checkpoints",
+    "latest",
+    "model",
+];
+
+/// What to do with earlier training.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Resume {
+    /// Start anew; an existing run folder is an error.
+    #[default]
+    Never,
+    /// Continue from the newest checkpoint of the run folder, or start where there is none.
+    Auto,
+    /// Continue from this checkpoint, or from the newest one of this run folder.
+    From(PathBuf),
+}
+
+impl std::str::FromStr for Resume {
+    type Err = std::convert::Infallible;
+
+    /// `auto`, `never`, or else a path.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "auto" => Self::Auto,
+            "never" => Self::Never,
+            path => Self::From(path.into()),
+        })
+    }
+}
+
+/// A run folder that may be written.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder ready; also returns the checkpoint to continue from, if any.
+    ///
+    /// # Errors
+    ///
+    /// The folder holds a run and neither `resume` nor `force` says what to do with it,
+    /// or holds something else, or there is no checkpoint where one was asked for.
+    pub fn prepare(
+        path: &Path,
+        resume: &Resume,
+        force: bool,
+    ) -> Result<(Self, Option<PathBuf>), TrainError> {
+        let folder = Self {
+            path: path.to_owned(),
+        };
+        let found = folder.contents()?;
+        let run = found
+            .iter()
+            .any(|name| name == "config.toml" || name == "checkpoints");
+        if !found.is_empty() && !run {
+            return Err(TrainError::folder(
+                path,
+                "exists and is not a run folder; choose another --out",
+            ));
+        }
+        let checkpoint = match resume {
+            Resume::Never if run && !force => {
+                return Err(TrainError::folder(
+                    path,
+                    "holds a run already; continue it with --resume auto, replace it with \
+                     --force, or choose another --out",
+                ));
+            }
+            Resume::Never => {
+                folder.clear(&found)?;
+                None
+            }
+            Resume::Auto => newest(path)?,
+            Resume::From(from) => Some(explicit(from)?),
+        };
+        let make =
+            |path: PathBuf| fs::create_dir_all(&path).map_err(|error| TrainError::io(&path, error));
+        make(folder.path.join("checkpoints"))?;
+        make(folder.path.join("plots"))?;
+        Ok((folder, checkpoint))
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file or folder within it.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Folder of the checkpoint after `step` steps.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.path
+            .join("checkpoints")
+            .join(format!("step-{step:08}"))
+    }
+
+    /// Notes a checkpoint of this run as the newest one.
+    ///
+    /// # Errors
+    ///
+    /// The pointer cannot be written.
+    pub fn set_latest(&self, step: u64) -> Result<(), TrainError> {
+        let text = format!("checkpoints/step-{step:08}\n");
+        Ok(write_atomically(
+            &self.path.join("latest"),
+            text.as_bytes(),
+        )?)
+    }
+
+    /// Removes all checkpoints but the newest `keep`, and those that were never finished.
+    ///
+    /// # Errors
+    ///
+    /// A folder cannot be removed.
+    pub fn prune(&self, keep: u64) -> Result<(), TrainError> {
+        let folder = self.path.join("checkpoints");
+        let all = checkpoints(&folder)?;
+        let old = all
+            .len()
+            .saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        let unfinished = entries(&folder)?.into_iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with(".step-")
+        });
+        for path in all.into_iter().take(old).chain(unfinished) {
+            fs::remove_dir_all(&path).map_err(|error| TrainError::io(&path, error))?;
+        }
+        Ok(())
+    }
+
+    /// Appends the command line of this start.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn add_command(&self, command: &str) -> Result<(), TrainError> {
+        let path = self.path.join("command.txt");
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(format!("{command}\n").as_bytes()))
+            .map_err(|error| TrainError::io(&path, error))
+    }
+
+    fn contents(&self) -> Result<Vec<String>, TrainError> {
+        if !self.path.exists() {
+            return Ok(Vec::new());
+        }
+        if !self.path.is_dir() {
+            return Err(TrainError::folder(
+                &self.path,
+                "is a file; choose another --out",
+            ));
+        }
+        let names = entries(&self.path)?.into_iter();
+        Ok(names
+            .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+            .collect())
+    }
+
+    /// Removes what a run has written, and nothing else.
+    fn clear(&self, found: &[String]) -> Result<(), TrainError> {
+        let own = |name: &String| {
+            OWN.contains(&name.as_str()) || name.starts_with("events.out.tfevents.")
+        };
+        for name in found.iter().filter(|name| own(name)) {
+            let path = self.path.join(name);
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(|error| TrainError::io(&path, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let fail = |error| TrainError::io(folder, error);
+    fs::read_dir(folder)
+        .map_err(fail)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(fail))
+        .collect()
+}
+
+/// Finished checkpoints, oldest first.
+fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let step = |path: &PathBuf| -> Option<u64> {
+        path.file_name()?
+            .to_str()?
+            .strip_prefix("step-")?
+            .parse()
+            .ok()
+    };
+    let mut found: Vec<(u64, PathBuf)> = entries(folder)?
+        .into_iter()
+        .filter_map(|path| Some((step(&path)?, path)))
+        .collect();
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The checkpoint that `latest` names, else the one with most steps.
+fn newest(run: &Path) -> Result<Option<PathBuf>, TrainError> {
+    let named = fs::read_to_string(run.join("latest")).unwrap_or_default();
+    let named = run.join(named.trim());
+    if named != run.join("") && named.is_dir() {
+        return Ok(Some(named));
+    }
+    Ok(checkpoints(&run.join("checkpoints"))?.pop())
+}
+
+/// A checkpoint folder as it is, or the newest one of a run folder.
+fn explicit(path: &Path) -> Result<PathBuf, TrainError> {
+    if path.join(crate::checkpoint::STATE).is_file() {
+        return Ok(path.to_owned());
+    }
+    let found = if path.is_dir() { newest(path)? } else { None };
+    found.ok_or_else(|| {
+        TrainError::folder(
+            path,
+            "--resume: neither a checkpoint (a folder with state.json) nor a run folder that has one",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepare(path: &Path, resume: Resume, force: bool) -> Result<Option<PathBuf>, String> {
+        RunFolder::prepare(path, &resume, force)
+            .map(|(_, checkpoint)| checkpoint)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_existing_run_is_neither_overwritten_nor_continued_unasked() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        assert_eq!(prepare(&run, Resume::Never, false), Ok(None));
+        fs::write(run.join("metrics.jsonl"), "old").unwrap();
+        fs::write(run.join("notes.txt"), "mine").unwrap();
+        let error = prepare(&run, Resume::Never, false).unwrap_err();
+        assert!(
+            error.contains("--resume auto") && error.contains("--force"),
+            "{error}"
+        );
+        assert_eq!(prepare(&run, Resume::Auto, false), Ok(None));
+        assert!(run.join("metrics.jsonl").exists());
+        assert_eq!(prepare(&run, Resume::Never, true), Ok(None));
+        assert!(!run.join("metrics.jsonl").exists());
+        assert!(run.join("notes.txt").exists());
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("thesis.tex"), "").unwrap();
+        for force in [false, true] {
+            let error = prepare(folder.path(), Resume::Never, force).unwrap_err();
+            assert!(error.contains("not a run folder"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_pointer_decides_and_pruning_keeps_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (run, _) = RunFolder::prepare(folder.path(), &Resume::Never, false).unwrap();
+        for step in [2, 4, 10] {
+            fs::create_dir(run.checkpoint(step)).unwrap();
+        }
+        fs::create_dir(run.path().join("checkpoints/.step-00000012.tmp")).unwrap();
+        assert_eq!(newest(run.path()).unwrap(), Some(run.checkpoint(10)));
+        run.set_latest(4).unwrap();
+        assert_eq!(newest(run.path()).unwrap(), Some(run.checkpoint(4)));
+        run.prune(2).unwrap();
+        assert!(!run.checkpoint(2).exists());
+        assert_eq!(entries(&run.path().join("checkpoints")).unwrap().len(), 2);
+        let error = prepare(folder.path(), Resume::From("nowhere".into()), false).unwrap_err();
+        assert!(error.starts_with("nowhere: --resume"), "{error}");
+    }
+}

@@ -1,0 +1,409 @@
+//! A whole run: from the options of the command to the finished run folder.
+
+use std::path::PathBuf;
+
+use cistron_genome::corpus::Corpus;
+use tch::Device;
+
+use crate::collective::{Alone, Collective};
+use crate::config::RunConfig;
+use crate::folder::{Resume, RunFolder};
+use crate::loader::Loader;
+use crate::run::Run;
+use crate::trainer::Trainer;
+use crate::{TrainError, checkpoint, signals};
+
+/// What `cistron pretrain` is asked for.
+#[derive(Debug, Clone)]
+pub struct PretrainOptions {
+    /// The run configuration.
+    pub config: PathBuf,
+    /// `key=value` arguments over it, in order.
+    pub sets: Vec<String>,
+    /// The corpus folder.
+    pub corpus: PathBuf,
+    /// The run folder.
+    pub out: PathBuf,
+    /// What to do with earlier training.
+    pub resume: Resume,
+    /// Whether an existing run is replaced.
+    pub force: bool,
+    /// Where to train.
+    pub device: Device,
+    /// No progress bar.
+    pub quiet: bool,
+    /// The command line, for `command.txt`.
+    pub command: String,
+    /// Steps to take in this call before it pauses with a checkpoint; none for no pause.
+    pub stop_after: Option<u64>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are taken, or the time is up; `model/` is written.
+    Finished {
+        /// Steps taken in all.
+        step: u64,
+    },
+    /// [`PretrainOptions::stop_after`] steps are taken; a checkpoint is written.
+    Paused {
+        /// Steps taken in all.
+        step: u64,
+    },
+    /// A signal came; a checkpoint is written.
+    Interrupted {
+        /// Steps taken in all.
+        step: u64,
+        /// Its number: 2 for Ctrl-C, 15 for SIGTERM.
+        signal: i32,
+    },
+}
+
+impl Outcome {
+    /// The exit code of the command: 0, or 128 and the signal.
+    pub fn exit_code(self) -> i32 {
+        match self {
+            Self::Finished { .. } | Self::Paused { .. } => 0,
+            Self::Interrupted { signal, .. } => 128 + signal,
+        }
+    }
+}
+
+/// Trains a model as configured, or continues to.
+///
+/// Ctrl-C and SIGTERM end it after the step at hand with a checkpoint; a second one ends
+/// the process at once. Log lines go to `tracing` at level `info`.
+///
+/// # Errors
+///
+/// See [`TrainError`]. Complete checkpoints stay intact whatever happens.
+pub fn pretrain(options: &PretrainOptions) -> Result<Outcome, TrainError> {
+    signals::install().map_err(|error| TrainError::io(&options.out, error))?;
+    run(options, &Alone, &signals::pending)
+}
+
+fn run(
+    options: &PretrainOptions,
+    group: &dyn Collective,
+    stop: &dyn Fn() -> Option<i32>,
+) -> Result<Outcome, TrainError> {
+    let config = RunConfig::load(&options.config, &options.sets)?;
+    let corpus = Corpus::open(&options.corpus)?;
+    let (alphabet, seed) = (config.model.alphabet(), config.train.seed);
+    let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?;
+    let (folder, from) = RunFolder::prepare(&options.out, &options.resume, options.force)?;
+    let trainer = match &from {
+        Some(path) => checkpoint::load(path, &config, options.device)?,
+        None => Trainer::new(&config, options.device)?,
+    };
+    let mut run = Run::start(options, &folder, &loader, trainer, from)?;
+    let first = run.trainer.counts.step;
+    while run.trainer.progress() < 1.0 {
+        run.step(group)?;
+        let counts = run.trainer.counts;
+        let over = run.trainer.progress() >= 1.0;
+        let signal = stop();
+        let paused = options
+            .stop_after
+            .is_some_and(|steps| counts.step - first >= steps);
+        if signal.is_none() && !over && due(config.train.eval_every, counts.step) {
+            run.evaluate()?;
+        }
+        let leaving = signal.is_some() || (paused && !over);
+        if leaving || (!over && due(config.train.checkpoint_every, counts.step)) {
+            run.checkpoint()?;
+        }
+        if let Some(signal) = signal {
+            run.leave("interrupted");
+            return Ok(Outcome::Interrupted {
+                step: counts.step,
+                signal,
+            });
+        }
+        if leaving {
+            run.leave("paused");
+            return Ok(Outcome::Paused { step: counts.step });
+        }
+    }
+    run.finish(&corpus)?;
+    Ok(Outcome::Finished {
+        step: run.trainer.counts.step,
+    })
+}
+
+/// Whether `step` is one of every `every`; none is when that is 0.
+pub(crate) fn due(every: u64, step: u64) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+    use std::path::Path;
+
+    use cistron_model::checkpoint::TensorFile;
+    use tch::Kind;
+
+    use super::*;
+    use crate::metrics::{self, Record};
+    use crate::testing;
+
+    struct Bench {
+        folder: tempfile::TempDir,
+        options: PretrainOptions,
+    }
+
+    impl Bench {
+        fn new(sets: &[&str]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let config = folder.path().join("tiny.toml");
+            fs::write(&config, testing::TINY).unwrap();
+            let options = PretrainOptions {
+                config,
+                sets: sets.iter().map(ToString::to_string).collect(),
+                corpus: testing::corpus(folder.path()),
+                out: folder.path().join("run"),
+                resume: Resume::Never,
+                force: false,
+                device: Device::Cpu,
+                quiet: true,
+                command: "cistron pretrain".into(),
+                stop_after: None,
+            };
+            Self { folder, options }
+        }
+
+        fn to(&self, out: &str) -> PretrainOptions {
+            PretrainOptions {
+                out: self.folder.path().join(out),
+                ..self.options.clone()
+            }
+        }
+    }
+
+    fn go(options: &PretrainOptions) -> Result<Outcome, TrainError> {
+        run(options, &Alone, &|| None)
+    }
+
+    fn steps(run: &Path) -> Vec<(u64, bool, f64)> {
+        metrics::read(&run.join("metrics.jsonl"))
+            .unwrap()
+            .iter()
+            .map(|record| match record {
+                Record::Train(record) => (record.step, false, record.loss),
+                Record::Eval(record) => (record.step, true, record.bits_per_base),
+            })
+            .collect()
+    }
+
+    /// The header is a map without an order; the tensors must agree bit for bit.
+    fn same_tensors(a: &Path, b: &Path) {
+        let (a, b) = (TensorFile::open(a).unwrap(), TensorFile::open(b).unwrap());
+        assert_eq!(a.metadata(), b.metadata());
+        let names = |file: &TensorFile| {
+            let mut names = file.names();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&a), names(&b));
+        for name in a.names() {
+            let bits = |file: &TensorFile| file.tensor(&name).unwrap().view_dtype(Kind::Int);
+            assert_eq!(bits(&a), bits(&b), "{name}");
+        }
+    }
+
+    /// All that must not depend on where a run was cut.
+    fn same(a: &Path, b: &Path) {
+        for name in [
+            "checkpoints/step-00000008/model.safetensors",
+            "checkpoints/step-00000008/config.json",
+            "checkpoints/step-00000008/optimizer.safetensors",
+            "checkpoints/step-00000008/ema.safetensors",
+            "model/model.safetensors",
+            "model/config.json",
+            "model/README.md",
+            "config.toml",
+            "latest",
+        ] {
+            if name.ends_with(".safetensors") {
+                same_tensors(&a.join(name), &b.join(name));
+                continue;
+            }
+            let read = |run: &Path| fs::read(run.join(name)).expect(name);
+            assert!(read(a) == read(b), "{name} differs");
+        }
+        assert_eq!(steps(a), steps(b));
+    }
+
+    #[test]
+    fn a_run_cut_anywhere_is_the_run_in_one_piece_bit_for_bit() {
+        let bench = Bench::new(&["train.ema_decay=0.9", "train.accumulate=2"]);
+        let whole = bench.to("whole");
+        assert_eq!(go(&whole).unwrap(), Outcome::Finished { step: 8 });
+
+        let mut halves = bench.to("halves");
+        halves.stop_after = Some(4);
+        assert_eq!(go(&halves).unwrap(), Outcome::Paused { step: 4 });
+        halves.resume = Resume::Auto;
+        halves.stop_after = None;
+        assert_eq!(go(&halves).unwrap(), Outcome::Finished { step: 8 });
+        same(&whole.out, &halves.out);
+
+        // Cut after a checkpoint and two further steps, as a crash would: those are taken again.
+        let crashed = bench.to("crashed");
+        go(&crashed).unwrap();
+        let checkpoints = crashed.out.join("checkpoints");
+        fs::remove_dir_all(checkpoints.join("step-00000008")).unwrap();
+        fs::write(crashed.out.join("latest"), "checkpoints/step-00000006\n").unwrap();
+        let resumed = PretrainOptions {
+            resume: Resume::Auto,
+            ..crashed
+        };
+        assert_eq!(go(&resumed).unwrap(), Outcome::Finished { step: 8 });
+        same(&whole.out, &resumed.out);
+    }
+
+    #[test]
+    fn the_run_folder_has_its_parts() {
+        let bench = Bench::new(&[]);
+        let out = &bench.options.out;
+        go(&bench.options).unwrap();
+        for name in [
+            "config.toml",
+            "command.txt",
+            "env.json",
+            "metrics.jsonl",
+            "plots/loss.svg",
+        ] {
+            assert!(fs::metadata(out.join(name)).unwrap().len() > 0, "{name}");
+        }
+        assert_eq!(fs::read_dir(out.join("checkpoints")).unwrap().count(), 2);
+        let latest = fs::read_to_string(out.join("latest")).unwrap();
+        assert!(out.join(latest.trim()).join("state.json").is_file());
+        let model = cistron_model::HNet::load(&out.join("model"), Device::Cpu).unwrap();
+        assert_eq!(model.config().cistron.context, 48);
+        let card = fs::read_to_string(out.join("model/README.md")).unwrap();
+        assert!(
+            card.contains("bits a base over 96 bases") || card.contains("bits a base over 95"),
+            "{card}"
+        );
+        let evaluated: Vec<u64> = steps(out)
+            .into_iter()
+            .filter(|(_, eval, _)| *eval)
+            .map(|(step, ..)| step)
+            .collect();
+        assert_eq!(evaluated, [4, 8]);
+        let events = fs::read_dir(out).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_string_lossy().starts_with("events.out.tfevents.")
+        });
+        assert_eq!(events.count(), 1);
+        // Going on with a finished run changes nothing.
+        let again = PretrainOptions {
+            resume: Resume::Auto,
+            ..bench.options.clone()
+        };
+        let before = steps(out);
+        assert_eq!(go(&again).unwrap(), Outcome::Finished { step: 8 });
+        assert_eq!(before, steps(out));
+        assert_eq!(
+            fs::read_to_string(out.join("command.txt"))
+                .unwrap()
+                .lines()
+                .count(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_signal_leaves_a_checkpoint_after_the_step_at_hand() {
+        let bench = Bench::new(&["train.checkpoint_every=0"]);
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            (asked.get() == 3).then_some(15)
+        };
+        let outcome = run(&bench.options, &Alone, &stop).unwrap();
+        assert_eq!(
+            outcome,
+            Outcome::Interrupted {
+                step: 3,
+                signal: 15
+            }
+        );
+        assert_eq!(outcome.exit_code(), 143);
+        assert!(
+            bench
+                .options
+                .out
+                .join("checkpoints/step-00000003/state.json")
+                .is_file()
+        );
+        assert!(!bench.options.out.join("model").exists());
+        let resumed = PretrainOptions {
+            resume: Resume::Auto,
+            ..bench.options.clone()
+        };
+        assert_eq!(go(&resumed).unwrap(), Outcome::Finished { step: 8 });
+    }
+
+    #[test]
+    fn the_clock_ends_a_run() {
+        let bench = Bench::new(&["schedule.steps=1000000", "schedule.max_minutes=0.02"]);
+        let Outcome::Finished { step } = go(&bench.options).unwrap() else {
+            panic!("finished")
+        };
+        assert!(step < 1_000_000);
+        assert!(bench.options.out.join("model/model.safetensors").is_file());
+    }
+
+    #[test]
+    fn mistakes_are_found_before_anything_is_written() {
+        let bench = Bench::new(&["optimizer.lrr=1"]);
+        assert!(go(&bench.options).is_err());
+        let mut options = bench.to("run");
+        options.sets.clear();
+        options.corpus = bench.folder.path().join("nowhere");
+        let error = go(&options).unwrap_err().to_string();
+        assert!(error.contains("nowhere"), "{error}");
+        assert!(!options.out.exists());
+    }
+
+    #[test]
+    fn a_checkpoint_that_cannot_be_written_names_the_last_good_one() {
+        let bench = Bench::new(&[]);
+        let mut options = bench.options.clone();
+        options.stop_after = Some(2);
+        go(&options).unwrap();
+        // The next checkpoint's place is taken by a file where its folder would be made.
+        fs::write(options.out.join("checkpoints/.step-00000004.tmp"), "").unwrap();
+        options.resume = Resume::Auto;
+        options.stop_after = None;
+        let error = go(&options).unwrap_err().to_string();
+        assert!(
+            error.contains("step-00000004") && error.contains("step-00000002"),
+            "{error}"
+        );
+        assert!(error.contains("--resume auto"), "{error}");
+        assert!(
+            options
+                .out
+                .join("checkpoints/step-00000002/model.safetensors")
+                .is_file()
+        );
+    }
+
+    #[test]
+    fn the_plan_counts_without_writing() {
+        let bench = Bench::new(&[]);
+        let plan = crate::plan(&bench.options).unwrap();
+        let model = testing::model(0);
+        assert_eq!(plan.parameters, model.params().count());
+        assert_eq!(plan.tokens_per_step, 96);
+        assert_eq!(plan.train_bases, 1220);
+        assert!(plan.to_string().contains("stage 1: T1"), "{plan}");
+        assert!(!bench.options.out.exists());
+    }
+}
