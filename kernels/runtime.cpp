@@ -9,11 +9,21 @@
 #include <ATen/Context.h>
 #include <ATen/DeviceGuard.h>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <torch/version.h>
 
 extern "C" {
 
 const char* cistron_torch_version() { return TORCH_VERSION; }
+
+// glibc returns large blocks to the system on free, and every operator would pay
+// for fresh zeroed pages: a quarter of the time of small CPU models. Keep them.
+void cistron_keep_memory() {
+  // Older versions of glibc refuse more than 32 MB.
+  if (mallopt(M_MMAP_THRESHOLD, 1 << 30) == 0) mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
 
 bool cistron_load_cuda(char* error, std::size_t size) {
   for (const char* library : {"libc10_cuda.so", "libtorch_cuda.so"}) {

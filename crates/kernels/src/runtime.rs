@@ -10,6 +10,7 @@ mod ffi {
     use super::c_char;
     unsafe extern "C" {
         pub fn cistron_torch_version() -> *const c_char;
+        pub fn cistron_keep_memory();
         pub fn cistron_load_cuda(error: *mut c_char, size: usize) -> bool;
         pub fn cistron_driver_present() -> bool;
         pub fn cistron_cuda_version(error: *mut c_char, size: usize) -> i64;
@@ -38,6 +39,26 @@ pub fn torch_version() -> &'static str {
     #[allow(unsafe_code)]
     let version = unsafe { CStr::from_ptr(ffi::cistron_torch_version()) };
     version.to_str().unwrap_or("unknown")
+}
+
+/// The folder of the libtorch in use, where the system tells (Linux).
+pub fn torch_folder() -> Option<String> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let path = maps
+        .lines()
+        .find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = &path[path.find('/')?..];
+    Some(path.trim_end_matches("/libtorch_cpu.so").to_owned())
+}
+
+/// Makes the C allocator keep freed memory, which libtorch's operators ask for again
+/// at once. Call it before any other thread starts.
+pub fn keep_memory() {
+    // SAFETY: the function sets allocator options and touches no memory of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        ffi::cistron_keep_memory();
+    }
 }
 
 /// Loads libtorch's CUDA half, once. The reason is kept when it cannot be had.

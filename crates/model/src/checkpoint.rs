@@ -20,10 +20,27 @@ pub const CONFIG: &str = "config.json";
 /// Name of the weights within a model folder.
 pub const WEIGHTS: &str = "model.safetensors";
 
-/// A memory-mapped safetensors file.
+/// Where the bytes of a tensor file lie.
+enum Bytes {
+    Mapped(Mmap),
+    Bundled(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Bundled(bytes) => bytes,
+        }
+    }
+}
+
+/// A safetensors file, memory-mapped or inside the binary.
 pub struct TensorFile {
     path: PathBuf,
-    map: Mmap,
+    map: Bytes,
     metadata: HashMap<String, String>,
 }
 
@@ -38,6 +55,10 @@ impl TensorFile {
         // SAFETY: the map is read only; model files are replaced by rename, never cut in place.
         #[allow(unsafe_code)]
         let map = unsafe { Mmap::map(&file) }.map_err(|error| ModelError::io(path, error))?;
+        Self::parse(path, Bytes::Mapped(map))
+    }
+
+    fn parse(path: &Path, map: Bytes) -> Result<Self, ModelError> {
         let damaged = |error: safetensors::SafeTensorError| {
             ModelError::format(
                 path,
@@ -290,6 +311,33 @@ pub(crate) fn save(
         .map_err(|error| ModelError::format(&path, error.to_string()))?;
     text.push('\n');
     write_atomically(&path, text.as_bytes())
+}
+
+/// Loads a model whose files are inside the binary; `name` stands for their folder in messages.
+///
+/// # Errors
+///
+/// As [`HNet::load`].
+pub fn load_bundled(
+    name: &str,
+    config: &str,
+    weights: &'static [u8],
+    device: Device,
+) -> Result<HNet, ModelError> {
+    let path = Path::new(name);
+    let config = Config::from_json(config, &path.join(CONFIG))?;
+    let file = TensorFile::parse(&path.join(WEIGHTS), Bytes::Bundled(weights))?;
+    let params = read_params(&config, &file, "", device)?;
+    Ok(HNet::with_params(config, params, device))
+}
+
+/// SHA-256 of bytes, in hexadecimal.
+pub fn bytes_digest(bytes: &[u8]) -> String {
+    hex(Sha256::digest(bytes).as_slice())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// SHA-256 of the weights file of a model folder, in hexadecimal.

@@ -8,6 +8,7 @@ use cistron_genome::coord::{Strand, Topology};
 use cistron_genome::fasta::Contig;
 use cistron_genome::revcomp;
 use cistron_genome::window::Window;
+use cistron_tracks::{Boundary, Chunk, chunk};
 
 use crate::engine::{Engine, Reading};
 use crate::error::ScoreError;
@@ -41,22 +42,21 @@ pub struct ContigTracks {
 }
 
 impl StageTrack {
-    /// Chunks as half-open intervals that tile the contig, in forward order.
-    ///
-    /// Along the forward strand a chunk runs from its start to the base before the
-    /// next start; along the reverse strand it ends, in forward coordinates, with its start.
-    pub fn chunks(&self, strand: Strand) -> Vec<(usize, usize)> {
+    /// Chunks that tile the contig, in forward order; the first base read starts one.
+    pub fn chunks(&self, strand: Strand) -> Vec<Chunk> {
         let length = self.start.len();
-        if length == 0 {
-            return Vec::new();
-        }
-        let cut = |&at: &usize| match strand {
-            Strand::Forward => at > 0 && self.start[at],
-            Strand::Reverse => at > 0 && self.start[at - 1],
+        let forward = |read: usize| match strand {
+            Strand::Forward => read,
+            Strand::Reverse => length - 1 - read,
         };
-        let mut edges: Vec<usize> = std::iter::once(0).chain((1..length).filter(cut)).collect();
-        edges.push(length);
-        edges.windows(2).map(|pair| (pair[0], pair[1])).collect()
+        let starts = (0..length).filter(|&read| read == 0 || self.start[forward(read)]);
+        let boundary = |read| Boundary {
+            start: read as u64,
+            probability: self.prob[forward(read)],
+        };
+        let boundaries: Vec<Boundary> = starts.map(boundary).collect();
+        chunk::tile(length as u64, &boundaries, strand)
+            .expect("boundaries ascend from the first base")
     }
 }
 
@@ -220,14 +220,18 @@ mod tests {
         fn chunks_tile_the_contig(starts in prop::collection::vec(any::<bool>(), 0..60), reverse: bool) {
             let strand = if reverse { Strand::Reverse } else { Strand::Forward };
             let track = StageTrack { prob: vec![0.0; starts.len()], start: starts.clone() };
-            let chunks = track.chunks(strand);
             let mut edge = 0;
-            for (start, end) in chunks {
-                prop_assert_eq!(start, edge);
-                prop_assert!(end > start);
-                edge = end;
+            for chunk in track.chunks(strand) {
+                prop_assert_eq!(chunk.interval.start(), edge);
+                edge = chunk.interval.end();
+                let first = match strand {
+                    Strand::Forward => chunk.interval.start(),
+                    Strand::Reverse => chunk.interval.end() - 1,
+                };
+                let end_of_reading = first as usize + 1 == starts.len() && reverse;
+                prop_assert!(starts[first as usize] || first == 0 || end_of_reading);
             }
-            prop_assert_eq!(edge, starts.len());
+            prop_assert_eq!(edge as usize, starts.len());
         }
     }
 }

@@ -4,7 +4,8 @@
 //! one thread a worker, so neither batch-mates nor the number of threads can
 //! change how sums are split.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cistron_genome::alphabet::Alphabet;
 use cistron_model::HNet;
@@ -19,6 +20,8 @@ pub struct Engine {
     pool: rayon::ThreadPool,
     alphabet: Alphabet,
     context: usize,
+    stages: usize,
+    stop: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -50,12 +53,22 @@ impl Engine {
             .map(|_| Mutex::new(model.shallow_clone()))
             .collect();
         let context = usize::try_from(model.config().cistron.context).unwrap_or(0);
+        let stages = model.config().stages() - 1;
+        let stop = Arc::new(AtomicBool::new(false));
         Ok(Self {
             workers,
             pool,
             alphabet: model.config().alphabet(),
             context,
+            stages,
+            stop,
         })
+    }
+
+    /// Ends runs early when `stop` is set: they return [`ScoreError::Stopped`].
+    #[must_use]
+    pub fn with_stop(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop, ..self }
     }
 
     /// How the model sees bases.
@@ -66,6 +79,11 @@ impl Engine {
     /// The longest context the model was trained on, in bases; 0 when unknown.
     pub fn trained_context(&self) -> usize {
         self.context
+    }
+
+    /// Number of chunking stages.
+    pub fn stages(&self) -> usize {
+        self.stages
     }
 
     /// Number of workers.
@@ -88,6 +106,9 @@ impl Engine {
                 .par_iter()
                 .with_max_len(1)
                 .map(|item| {
+                    if self.stop.load(Ordering::Relaxed) {
+                        return Err(ScoreError::Stopped);
+                    }
                     let worker = rayon::current_thread_index().unwrap_or(0);
                     let model = self.workers[worker]
                         .lock()

@@ -14,6 +14,9 @@ pub enum ScoreError {
         /// What came instead.
         value: f32,
     },
+    /// The run was asked to stop.
+    #[error("stopped before the end; no output was written")]
+    Stopped,
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}; use fewer with --threads")]
     Threads {

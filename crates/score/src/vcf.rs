@@ -189,25 +189,6 @@ pub fn score(
         }
     }
     guard.finish()?;
-    let unknown: u64 = summary.unknown_contigs.values().sum();
-    if summary.records > 0 && unknown == summary.records {
-        let names = |list: Vec<&str>| list.into_iter().take(3).collect::<Vec<_>>().join(", ");
-        return Err(ScoreError::Setting(format!(
-            "{}: no record lies on a contig of {}: the VCF has {}, the reference has {}; give the \
-             reference of these calls, or map the names with --contig-aliases",
-            reader.file(),
-            target.genome.path.display(),
-            names(summary.unknown_contigs.keys().map(String::as_str).collect()),
-            names(
-                target
-                    .genome
-                    .contigs
-                    .iter()
-                    .map(|contig| contig.name.as_str())
-                    .collect()
-            ),
-        )));
-    }
     writer.finish()?;
     Ok(summary)
 }

@@ -1,0 +1,197 @@
+//! `cistron eval`.
+
+use std::path::PathBuf;
+
+use cistron_genome::corpus::{Corpus, Split};
+use cistron_genome::fasta::Genome;
+use cistron_genome::gff::Annotation;
+use cistron_score::Engine;
+use cistron_score::lm::{self, LmOptions, LmReport};
+use cistron_score::markov::Markov;
+use clap::{Args, Subcommand};
+
+use crate::failure::Usage;
+use crate::global::Global;
+use crate::models::ModelArg;
+use crate::output;
+use crate::progress::Progress;
+use crate::stop;
+
+/// What to evaluate.
+#[derive(Debug, Subcommand)]
+pub enum EvalCommand {
+    /// Bits per base of genomes, beside Markov chains on the same bases
+    Lm(Lm),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cistron eval lm --model run/model --corpus corpus held_out.fna.gz
+  cistron eval lm --model run/model --corpus corpus --gff ref.gff3.gz --json ref.fna.gz
+
+Genomes are read in windows that do not overlap, each from its beginning token; only A, C, G and T
+count. With --corpus the Markov chains are fitted, on both strands, to the training genomes of
+that corpus, as the model was; without it they are fitted to each evaluated genome itself, which flatters them.")]
+pub struct Lm {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Genomes to read
+    #[arg(required = true, value_name = "FASTA")]
+    fasta: Vec<PathBuf>,
+    /// Corpus whose training genomes the Markov chains are fitted to
+    #[arg(long, value_name = "DIR")]
+    corpus: Option<PathBuf>,
+    /// Annotation: also print bits per base by class (for one FASTA)
+    #[arg(long, value_name = "GFF3")]
+    gff: Option<PathBuf>,
+    /// Bases a window [default: the model's training context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    context: Option<u32>,
+    /// Read about this many bases of each genome, in windows evenly spaced
+    #[arg(long, value_name = "N")]
+    max_bases: Option<u64>,
+    /// Orders of the Markov chains
+    #[arg(long, value_name = "K", value_delimiter = ',', default_value = "0,2,5,9", value_parser = clap::value_parser!(u8).range(0..=12))]
+    markov: Vec<u8>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(global: &Global, command: EvalCommand) -> anyhow::Result<()> {
+    match command {
+        EvalCommand::Lm(command) => lm(global, &command),
+    }
+}
+
+fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
+    if command.gff.is_some() && command.fasta.len() > 1 {
+        return Err(Usage("--gff goes with one FASTA".into()).into());
+    }
+    let loaded = command.model.load(global.device()?)?;
+    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let context = context(command.context, &engine);
+    let options = LmOptions {
+        context,
+        max_bases: command.max_bases,
+    };
+    let shared = command.corpus.as_ref().map(|folder| {
+        let corpus = Corpus::open(folder)?;
+        chains(&command.markov, |observe| {
+            let mut bases = Vec::new();
+            for (i, genome) in corpus.genomes().iter().enumerate() {
+                if genome.split == Split::Train {
+                    for contig in 0..genome.contigs.len() {
+                        let contig = corpus.contig(i, contig);
+                        contig.read(0..contig.len(), &mut bases)?;
+                        observe(&bases);
+                    }
+                }
+            }
+            Ok(())
+        })
+    });
+    let shared = shared.transpose()?;
+    let fitted_on = if shared.is_some() {
+        "training genomes of the corpus"
+    } else {
+        "this genome itself"
+    };
+    let mut reports = Vec::new();
+    for path in &command.fasta {
+        let genome = Genome::read(path)?;
+        let annotation = command
+            .gff
+            .as_ref()
+            .map(|gff| Annotation::read(gff, Some(&genome)))
+            .transpose()?;
+        let own;
+        let baselines = match &shared {
+            Some(shared) => shared,
+            None => {
+                own = chains(&command.markov, |observe| {
+                    genome
+                        .contigs
+                        .iter()
+                        .for_each(|contig| observe(&contig.bases));
+                    Ok(())
+                })?;
+                &own
+            }
+        };
+        let mut progress = Progress::new(global, "eval lm", "bases", Some(genome.total_len()));
+        let report = lm::evaluate(
+            &engine,
+            &genome,
+            annotation.as_ref(),
+            baselines,
+            &options,
+            &mut |done, _| progress.set(done),
+        )?;
+        let rate = progress.finish();
+        tracing::info!("{}: {rate:.0} bases a second", path.display());
+        if !command.json {
+            output::print(&table(&report, fitted_on))?;
+        }
+        reports.push(report);
+    }
+    if command.json {
+        output::print_json(&serde_json::json!({
+            "model": loaded.provenance,
+            "tool_version": env!("CARGO_PKG_VERSION"),
+            "context": context,
+            "markov_fitted_on": fitted_on,
+            "genomes": reports,
+        }))?;
+    }
+    Ok(())
+}
+
+/// The window asked for, or the model's training context, or 8,192.
+pub fn context(asked: Option<u32>, engine: &Engine) -> usize {
+    match (asked, engine.trained_context()) {
+        (Some(asked), _) => asked as usize,
+        (None, 0) => 8192,
+        (None, trained) => trained,
+    }
+}
+
+fn chains(
+    orders: &[u8],
+    mut visit: impl FnMut(&mut dyn FnMut(&[u8])) -> anyhow::Result<()>,
+) -> anyhow::Result<Vec<Markov>> {
+    let mut chains: Vec<Markov> = orders
+        .iter()
+        .map(|&k| Markov::new(usize::from(k)))
+        .collect();
+    visit(&mut |bases| chains.iter_mut().for_each(|chain| chain.observe(bases)))?;
+    Ok(chains)
+}
+
+fn table(report: &LmReport, fitted_on: &str) -> String {
+    let mut text = format!(
+        "{}\t{} bases in {} windows\nmodel\t{:.4} bits per base\n",
+        report.file, report.all.bases, report.windows, report.all.bits_per_base
+    );
+    for baseline in &report.baselines {
+        let (order, bits) = (baseline.order, baseline.bits_per_base);
+        text += &format!("markov order {order}\t{bits:.4} bits per base, fitted on {fitted_on}\n");
+    }
+    for (class, bits) in &report.by_class {
+        text += &format!(
+            "{class}\t{:.4} bits per base, {} bases\n",
+            bits.bits_per_base, bits.bases
+        );
+    }
+    for (i, stage) in report.stages.iter().enumerate() {
+        text += &format!(
+            "stage {}\t{:.4} of tokens start a chunk, mean probability {:.4}, {:.2} bases a chunk\n",
+            i + 1,
+            stage.selected,
+            stage.mean_probability,
+            stage.bases_per_chunk
+        );
+    }
+    text
+}

@@ -1,0 +1,62 @@
+//! One module a command.
+
+mod corpus;
+mod doctor;
+mod eval;
+mod generate;
+mod model;
+mod pretrain;
+mod score;
+mod selftest;
+mod tracks;
+
+use clap::Subcommand;
+
+use crate::global::Global;
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Pack genomes into a training corpus, and look into one
+    #[command(subcommand)]
+    Corpus(corpus::CorpusCommand),
+    /// Train a model on a corpus
+    Pretrain(pretrain::Pretrain),
+    /// Evaluate a model
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
+    /// Score variants with a model
+    #[command(subcommand)]
+    Score(score::ScoreCommand),
+    /// Write chunk boundaries and information as genome-browser tracks
+    Tracks(tracks::Tracks),
+    /// Continue sequences with a model
+    Generate(generate::Generate),
+    /// Look into models
+    #[command(subcommand)]
+    Model(model::ModelCommand),
+    /// Check the model code against golden vectors of the reference implementation
+    Selftest(selftest::Selftest),
+    /// Say what this machine and build have, and what to do about each problem
+    Doctor(doctor::Doctor),
+}
+
+/// Runs a command.
+pub fn run(global: &Global, command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Corpus(command) => corpus::run(global, command),
+        Command::Pretrain(command) => pretrain::run(global, command),
+        Command::Eval(command) => eval::run(global, command),
+        Command::Score(command) => score::run(global, command),
+        Command::Tracks(command) => tracks::run(global, command),
+        Command::Generate(command) => generate::run(global, command),
+        Command::Model(command) => model::run(global, command),
+        Command::Selftest(command) => selftest::run(global, command),
+        Command::Doctor(command) => doctor::run(global, command),
+    }
+}
+
+/// The command line as typed, for provenance.
+pub fn command_line() -> String {
+    std::env::args().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,248 @@
+//! `cistron score`.
+
+use std::path::PathBuf;
+
+use cistron_genome::coord::Strand;
+use cistron_genome::fasta::{CircularSpec, Genome};
+use cistron_genome::gff::Annotation;
+use cistron_score::Engine;
+use cistron_score::vcf::{self, Target, VcfOptions};
+use cistron_variant::aliases::ContigAliases;
+use cistron_variant::annotate::{Declaration, Provenance};
+use cistron_variant::mismatch::MismatchPolicy;
+use cistron_variant::vcf::Reader;
+use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::commands::{command_line, eval};
+use crate::failure::Usage;
+use crate::global::Global;
+use crate::models::ModelArg;
+use crate::progress::Progress;
+use crate::stop;
+
+/// What to score.
+#[derive(Debug, Subcommand)]
+pub enum ScoreCommand {
+    /// Score every ALT of a VCF and write the scores into its INFO column
+    Vcf(Vcf),
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Strands {
+    /// The mean of both strands
+    Both,
+    /// The forward strand
+    Fwd,
+    /// The reverse complement
+    Rc,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Mismatch {
+    /// Keep the line unscored, with the status REF_MISMATCH
+    Skip,
+    /// Stop
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OutputType {
+    /// Plain VCF
+    V,
+    /// BGZF
+    Z,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cistron score vcf --fasta ref.fna.gz --model run/model in.vcf.gz -o out.vcf.gz --write-index
+  bcftools view in.bcf | cistron score vcf --fasta ref.fna.gz --model run/model - > out.vcf
+  cistron score vcf --fasta ref.fna.gz --model run/model --circular all in.vcf | bcftools view -i 'INFO/CIS_LLR<-5'
+
+CIS_LLR (Number=A) is the log-likelihood of the window with the ALT minus that with the REF, in
+nats: negative means that the model finds the ALT less likely. CIS_STATUS (Number=A) is OK or says
+why an ALT has no score. Every line is kept, in its order; only INFO changes. Variants are scored
+one by one, whatever lies near them. Normalise indels first: bcftools norm -f ref.fna -m -any.
+Scores do not depend on --threads nor on the other variants of the file.")]
+pub struct Vcf {
+    /// VCF to score: plain, gzip or BGZF; - for standard input
+    #[arg(value_name = "IN.vcf")]
+    input: PathBuf,
+    /// Reference of the variants
+    #[arg(long, short = 'f', value_name = "FASTA")]
+    fasta: PathBuf,
+    #[command(flatten)]
+    model: ModelArg,
+    /// Annotation, from which circular contigs are read (Is_circular=true)
+    #[arg(long, value_name = "GFF3")]
+    gff: Option<PathBuf>,
+    /// Output; - for standard output
+    #[arg(long, short, value_name = "OUT.vcf[.gz]", default_value = "-")]
+    output: PathBuf,
+    /// Output type: v plain, z BGZF [default: by the suffix]
+    #[arg(long, short = 'O', value_enum, value_name = "TYPE")]
+    output_type: Option<OutputType>,
+    /// Strands to read
+    #[arg(long, value_enum, default_value = "both")]
+    strand: Strands,
+    /// Bases a window, half of them before the variant [default: the model's training context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    context: Option<u32>,
+    /// Bases that count from the variant on [default: to the end of the window]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    horizon: Option<u32>,
+    /// Circular contigs, whose windows wrap: names, or all
+    #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]
+    circular: Vec<String>,
+    /// Other names of contigs: two columns, or an NCBI assembly report
+    #[arg(long, value_name = "FILE")]
+    contig_aliases: Option<PathBuf>,
+    /// What a REF that differs from the FASTA does
+    #[arg(long, value_enum, default_value = "skip")]
+    ref_mismatch: Mismatch,
+    /// Write a tabix index beside a BGZF output
+    #[arg(long, short = 'W')]
+    write_index: bool,
+    /// Leave version, command and digests out of the header
+    #[arg(long)]
+    no_version: bool,
+    /// Replace an existing output
+    #[arg(long)]
+    force: bool,
+}
+
+pub fn run(global: &Global, command: ScoreCommand) -> anyhow::Result<()> {
+    global.start_pool();
+    match command {
+        ScoreCommand::Vcf(command) => score_vcf(global, command),
+    }
+}
+
+/// Reads a genome and marks its circular contigs, by name and by annotation.
+pub fn read_genome(
+    fasta: &std::path::Path,
+    gff: Option<&std::path::Path>,
+    circular: &[String],
+) -> anyhow::Result<(Genome, Option<Annotation>)> {
+    let mut genome = Genome::read(fasta)?;
+    let spec = match circular {
+        [] => CircularSpec::None,
+        [all] if all == "all" => CircularSpec::All,
+        names => CircularSpec::Names(names.to_vec()),
+    };
+    genome.set_circular(&spec)?;
+    let annotation = gff
+        .map(|gff| Annotation::read(gff, Some(&genome)))
+        .transpose()?;
+    if let Some(annotation) = &annotation {
+        let names = annotation
+            .circular_contigs()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        genome.set_circular(&CircularSpec::Names(names))?;
+    }
+    Ok((genome, annotation))
+}
+
+fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
+    let to_stdout = command.output.as_os_str() == "-";
+    if command.write_index && to_stdout {
+        return Err(Usage("--write-index needs an output file (-o OUT.vcf.gz)".into()).into());
+    }
+    let device = global.device()?;
+    let (genome, _) = read_genome(&command.fasta, command.gff.as_deref(), &command.circular)?;
+    let aliases = match &command.contig_aliases {
+        Some(path) => ContigAliases::read(path, &genome)?,
+        None => ContigAliases::default(),
+    };
+    let mut reader = Reader::open(&command.input)?;
+    for warning in reader.header().warnings() {
+        tracing::warn!("{}: {warning}", reader.file());
+    }
+    let writer = VcfWriter::create(
+        &command.output,
+        WriterOptions {
+            kind: match command.output_type {
+                None => OutputKind::BySuffix,
+                Some(OutputType::V) => OutputKind::Plain,
+                Some(OutputType::Z) => OutputKind::Bgzf,
+            },
+            force: command.force,
+            write_index: command.write_index,
+        },
+    )?;
+    let loaded = command.model.load(device)?;
+    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let context = eval::context(command.context, &engine);
+    let (strands, said) = match command.strand {
+        Strands::Both => (
+            vec![Strand::Forward, Strand::Reverse],
+            "mean of both strands",
+        ),
+        Strands::Fwd => (vec![Strand::Forward], "forward strand"),
+        Strands::Rc => (vec![Strand::Reverse], "reverse strand"),
+    };
+    let horizon = command.horizon.map(|horizon| horizon as usize);
+    let counted = horizon.map_or_else(
+        || "to the end of the window".to_owned(),
+        |horizon| format!("over {horizon} bases from the variant"),
+    );
+    let declaration = Declaration {
+        llr: format!(
+            "Log-likelihood of the ALT window minus the REF window in nats, windows of {context} \
+             bases, {counted}, {said}"
+        ),
+        provenance: (!command.no_version).then(|| Provenance {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            command: command_line(),
+            model: loaded.provenance.clone(),
+            reference: format!("{};sha256={}", command.fasta.display(), genome.digest()),
+        }),
+    };
+    let options = VcfOptions {
+        context,
+        horizon,
+        strands,
+        mismatch: match command.ref_mismatch {
+            Mismatch::Skip => MismatchPolicy::Skip,
+            Mismatch::Error => MismatchPolicy::Error,
+        },
+    };
+    let mut progress = Progress::new(global, "score vcf", "records", None);
+    let summary = vcf::score(
+        &engine,
+        Target {
+            genome: &genome,
+            aliases: &aliases,
+        },
+        &mut reader,
+        writer,
+        &declaration,
+        &options,
+        &mut |done| progress.set(done),
+    )?;
+    let rate = progress.finish();
+    let alts: u64 = summary.statuses.values().sum();
+    tracing::info!(
+        "{} records, {} of {alts} ALT alleles scored ({rate:.1} records a second)",
+        summary.records,
+        summary.scored()
+    );
+    for (status, count) in summary
+        .statuses
+        .iter()
+        .filter(|(status, _)| **status != "OK")
+    {
+        tracing::info!("not scored: {count} {status}");
+    }
+    for (contig, count) in summary.unknown_contigs.iter().take(5) {
+        tracing::warn!(
+            "contig '{contig}' is not in {}: {count} records; map it with --contig-aliases",
+            command.fasta.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! `cistron selftest`.
+
+use std::path::{Path, PathBuf};
+
+use cistron_model::golden;
+use clap::Args;
+
+use crate::global::Global;
+use crate::output;
+
+/// The project's own golden files, inside the binary.
+const BUNDLED: [(&str, &[u8]); 3] = [
+    (
+        "hnet_isotropic.safetensors",
+        include_bytes!("../../../../tests/golden/hnet_isotropic.safetensors"),
+    ),
+    (
+        "hnet_1stage.safetensors",
+        include_bytes!("../../../../tests/golden/hnet_1stage.safetensors"),
+    ),
+    (
+        "hnet_2stage_dnahnet.safetensors",
+        include_bytes!("../../../../tests/golden/hnet_2stage_dnahnet.safetensors"),
+    ),
+];
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cistron selftest
+  cistron selftest --device cuda
+  cistron selftest --golden more.safetensors
+
+Runs small models of the reference implementation and prints the largest distance of logits,
+boundaries (tokens that differ), losses (absolute) and sampled gradient entries (over the norm of
+their tensor). Exit status 1 when a file is beyond 2e-5, 0, 2e-6 and 2e-4.")]
+pub struct Selftest {
+    /// Golden file; repeatable [default: those inside the binary]
+    #[arg(long, value_name = "FILE")]
+    golden: Vec<PathBuf>,
+}
+
+pub fn run(global: &Global, command: Selftest) -> anyhow::Result<()> {
+    let device = global.device()?;
+    let folder = tempfile::tempdir()?;
+    let mut files = command.golden;
+    if files.is_empty() {
+        for (name, bytes) in BUNDLED {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes)?;
+            files.push(path);
+        }
+    }
+    let name = |path: &Path| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    output::print("file\tlogits\tboundaries\tlosses\tgradients\tworst gradient\tverdict\n")?;
+    let mut failed = Vec::new();
+    for path in &files {
+        let parity = golden::check(path, device)?;
+        let verdict = if parity.holds() {
+            "ok"
+        } else {
+            "BEYOND TOLERANCE"
+        };
+        output::print(&format!(
+            "{}\t{:.1e}\t{}\t{:.1e}\t{:.1e}\t{}\t{verdict}\n",
+            name(path),
+            parity.logits,
+            parity.boundaries,
+            parity.losses,
+            parity.gradients,
+            parity.worst_gradient
+        ))?;
+        if !parity.holds() {
+            failed.push(name(path));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{} beyond the tolerance (logits {:.0e}, boundaries 0, losses {:.0e}, gradients {:.0e}); \
+         try --device cpu, and report it with the output of `cistron doctor`",
+        failed.join(", "),
+        golden::LOGITS,
+        golden::LOSSES,
+        golden::GRADIENTS
+    )
+}

@@ -1,0 +1,58 @@
+//! `--model`: a folder, or the name of a model inside the binary.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use cistron_model::{HNet, checkpoint};
+use clap::Args;
+use tch::Device;
+
+/// Name, config.json and model.safetensors of each bundled model.
+const BUNDLED: &[(&str, &str, &[u8])] = &[];
+
+/// The model of a command.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArg {
+    /// Model folder (config.json, model.safetensors), or the name of a bundled model
+    #[arg(long, value_name = "MODEL", default_value = "nano")]
+    pub model: PathBuf,
+}
+
+/// A loaded model with what outputs say of it.
+pub struct Loaded {
+    /// The model.
+    pub model: HNet,
+    /// Folder or name, and SHA-256 of the weights.
+    pub provenance: String,
+}
+
+impl ModelArg {
+    /// Loads the model to `device`.
+    pub fn load(&self, device: Device) -> anyhow::Result<Loaded> {
+        if self.model.is_dir() {
+            let model = HNet::load(&self.model, device)?;
+            let digest = checkpoint::weights_digest(&self.model)?;
+            let provenance = format!("{};sha256={digest}", self.model.display());
+            return Ok(Loaded { model, provenance });
+        }
+        let name = self.model.to_string_lossy();
+        if let Some((name, config, weights)) = BUNDLED.iter().find(|(known, ..)| *known == name) {
+            let model = checkpoint::load_bundled(name, config, weights, device)?;
+            let digest = checkpoint::bytes_digest(weights);
+            return Ok(Loaded {
+                model,
+                provenance: format!("{name};sha256={digest}"),
+            });
+        }
+        let known: Vec<&str> = BUNDLED.iter().map(|(name, ..)| *name).collect();
+        bail!(
+            "--model {name}: no such folder, and no bundled model of that name ({}); \
+             train one with `cistron pretrain`, whose run folder then holds it as model/",
+            if known.is_empty() {
+                "there is none".into()
+            } else {
+                format!("there is {}", known.join(", "))
+            }
+        );
+    }
+}
