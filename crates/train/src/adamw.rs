@@ -162,7 +162,7 @@ mod tests {
         crate::gradients::clear(params);
         let mut loss = Tensor::from(0f32);
         for (_, param) in params.iter() {
-            loss = loss + param.tensor.sum(Kind::Float) * value;
+            loss += param.tensor.sum(Kind::Float) * value;
         }
         loss.backward();
     }

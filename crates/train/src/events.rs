@@ -150,8 +150,7 @@ mod tests {
     #[test]
     fn the_checksum_is_the_published_one() {
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
-        let rotated = (0xe306_9283u32 >> 15) | (0xe306_9283u32 << 17);
-        assert_eq!(masked_crc(b"123456789"), rotated.wrapping_add(0xa282_ead8));
+        assert_eq!(masked_crc(b"123456789"), 0xc78a_b0e5);
     }
 
     #[test]

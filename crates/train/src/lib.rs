@@ -31,6 +31,7 @@ mod plan;
 mod plot;
 mod pretrain;
 mod report;
+mod resume;
 mod run;
 pub mod sampler;
 mod schedule;
@@ -41,6 +42,6 @@ pub mod trainer;
 
 pub use config::RunConfig;
 pub use error::TrainError;
-pub use folder::Resume;
 pub use plan::{Plan, plan};
 pub use pretrain::{Outcome, PretrainOptions, pretrain};
+pub use resume::Resume;

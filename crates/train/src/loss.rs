@@ -121,7 +121,7 @@ impl Loss {
         for (stage, routing) in output.routing.iter().enumerate() {
             let statistics = RatioStatistics::of(routing);
             if let Some(n) = config.ratio(stage) {
-                ratio = ratio + statistics.loss(n);
+                ratio += statistics.loss(n);
             }
             numbers.push(statistics.selected.detach());
             numbers.push(statistics.probability.detach());

@@ -66,46 +66,59 @@ pub fn plan(options: &PretrainOptions) -> Result<Plan, TrainError> {
     })
 }
 
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for stage in &self.stages {
-            let ratio = stage
-                .ratio
-                .map_or(String::new(), |n| format!("  1 chunk in {n} tokens"));
-            writeln!(
-                f,
-                "stage {}: {:<16} width {:<5} {:>8} parameters  rate x{}{ratio}",
-                stage.stage,
-                stage.layout.join(" "),
-                stage.d_model,
-                rounded(stage.parameters as f64),
-                stage.lr_multiplier
-            )?;
-        }
+impl Plan {
+    /// What the run amounts to, a line each.
+    fn summary(&self) -> Vec<String> {
+        let mut lines: Vec<String> = self.stages.iter().map(stage_line).collect();
         let schedule = &self.config.schedule;
-        writeln!(f, "parameters: {}", self.parameters)?;
-        writeln!(
-            f,
+        lines.push(format!("parameters: {}", self.parameters));
+        lines.push(format!(
             "tokens: {} a step, {} in {} steps, {:.2} times the {} training bases",
             self.tokens_per_step,
             rounded(self.tokens as f64),
             schedule.steps,
             self.tokens as f64 / self.train_bases.max(1) as f64,
             rounded(self.train_bases as f64)
-        )?;
+        ));
         if schedule.max_minutes > 0.0 {
-            writeln!(f, "time: at most {} minutes", schedule.max_minutes)?;
+            lines.push(format!("time: at most {} minutes", schedule.max_minutes));
         }
-        writeln!(
-            f,
+        lines.push(format!(
             "operations: {} a token, {} in all",
             rounded(self.flops_per_token),
             rounded(self.flops_per_token * self.tokens as f64)
-        )?;
-        write!(
-            f,
+        ));
+        lines.push(format!(
             "memory: {:.1} MiB for weights, gradients and optimizer; activations come on top",
             self.state_bytes as f64 / f64::from(1 << 20)
-        )
+        ));
+        lines
+    }
+}
+
+fn stage_line(stage: &StageCount) -> String {
+    let ratio = stage
+        .ratio
+        .map_or(String::new(), |n| format!("  1 chunk in {n} tokens"));
+    format!(
+        "stage {}: {:<16} width {:<5} {:>8} parameters  rate x{}{ratio}",
+        stage.stage,
+        stage.layout.join(" "),
+        stage.d_model,
+        rounded(stage.parameters as f64),
+        stage.lr_multiplier
+    )
+}
+
+/// The resolved configuration as TOML, and a summary as comments under it.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.config.resolved())?;
+        let summary: Vec<String> = self
+            .summary()
+            .iter()
+            .map(|line| format!("# {line}"))
+            .collect();
+        write!(f, "{}", summary.join("\n"))
     }
 }

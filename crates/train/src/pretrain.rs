@@ -7,8 +7,9 @@ use tch::Device;
 
 use crate::collective::{Alone, Collective};
 use crate::config::RunConfig;
-use crate::folder::{Resume, RunFolder};
+use crate::folder::RunFolder;
 use crate::loader::Loader;
+use crate::resume::Resume;
 use crate::run::Run;
 use crate::trainer::Trainer;
 use crate::{TrainError, checkpoint, signals};
@@ -403,7 +404,9 @@ mod tests {
         assert_eq!(plan.parameters, model.params().count());
         assert_eq!(plan.tokens_per_step, 96);
         assert_eq!(plan.train_bases, 1220);
-        assert!(plan.to_string().contains("stage 1: T1"), "{plan}");
+        assert!(plan.to_string().contains("# stage 1: T1"), "{plan}");
+        let again = RunConfig::parse(&plan.to_string(), Path::new("plan.toml"), &[]).unwrap();
+        assert_eq!(again, plan.config);
         assert!(!bench.options.out.exists());
     }
 }

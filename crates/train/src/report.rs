@@ -87,13 +87,6 @@ impl Reporter {
         }
     }
 
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-
     fn left(&self, progress: f64) -> String {
         let done = progress - self.start;
         if done <= 0.0 {
@@ -101,6 +94,15 @@ impl Reporter {
         }
         let seconds = self.started.elapsed().as_secs_f64() * (1.0 - progress) / done;
         clock(Duration::from_secs_f64(seconds.clamp(0.0, 1e9)))
+    }
+}
+
+impl Drop for Reporter {
+    /// Takes the bar away, however the run ends.
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 

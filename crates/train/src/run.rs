@@ -203,7 +203,6 @@ impl<'a> Run<'a> {
 
     /// Says that the run ends early.
     pub fn leave(&self, how: &str) {
-        self.reporter.finish();
         self.reporter.say(&format!(
             "{how} after step {}; continue with --resume auto",
             self.trainer.counts.step
@@ -224,7 +223,6 @@ impl<'a> Run<'a> {
             self.checkpoint()?;
         }
         card::save(&self.trainer, self.folder, corpus, self.evaluation.as_ref())?;
-        self.reporter.finish();
         self.reporter.say(&format!(
             "finished after step {step}: {}",
             self.folder.join("model").display()
