@@ -289,8 +289,18 @@ fn changes_since_the_manifest_are_noticed() {
     build();
     let manifest = folder.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("\"length\": 12", "\"length\": 13")).unwrap();
-    changed(Corpus::open(&folder).unwrap_err().to_string());
+    for (from, to) in [
+        ("\"length\": 12", "\"length\": 11"),
+        ("\"length\": 12", "\"length\": 13"),
+        ("\"bases\": 12", "\"bases\": 11"),
+        ("\"offset\": 0", "\"offset\": 4"),
+        ("\"packed_bytes\": 3", "\"packed_bytes\": 4"),
+        ("\"runs\": 1", "\"runs\": 2"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        fs::write(&manifest, text.replace(from, to)).unwrap();
+        changed(Corpus::open(&folder).unwrap_err().to_string());
+    }
     fs::write(&manifest, text.replace("\"format\": 1", "\"format\": 7")).unwrap();
     let message = Corpus::open(&folder).unwrap_err().to_string();
     assert!(message.contains("format 7"), "{message}");

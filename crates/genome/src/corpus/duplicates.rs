@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn no_kmer_spans_two_contigs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("g.fna");
+        std::fs::write(&path, format!(">x\n{}\n>y\nC\n", "A".repeat(K))).unwrap();
+        let builder = CorpusBuilder::new().fasta(path);
+        let corpus = builder.build(&folder.path().join("corpus")).unwrap();
+        assert_eq!(corpus.sketch(0).unwrap(), BTreeSet::from([mix(0)]));
+    }
+
+    #[test]
     fn identity_is_estimated() {
         let bases = random(300_000, 5);
         let one = sketch(&bases, 1 << 16);
