@@ -29,8 +29,12 @@ impl TabixWriter {
         indexer.set_header(Builder::bed().build());
         let mut index_path = OsString::from(path);
         index_path.push(".tbi");
+        // Numbers hardly compress: the lowest level takes half the time of the default and a
+        // tenth more space.
         Ok(Self {
-            lines: bgzf::io::Writer::new(AtomicFile::create(path)?),
+            lines: bgzf::io::writer::Builder::default()
+                .set_compression_level(bgzf::io::writer::CompressionLevel::FAST)
+                .build_from_writer(AtomicFile::create(path)?),
             indexer,
             index_path: index_path.into(),
         })
