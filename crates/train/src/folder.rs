@@ -116,22 +116,28 @@ impl RunFolder {
         )?)
     }
 
-    /// Removes all checkpoints but the newest `keep`, and those that were never finished.
+    /// Removes, of the checkpoints, all but the newest `keep` up to `step`, those after it,
+    /// which a run that was taken back to an earlier step leaves, and unfinished ones.
     ///
     /// # Errors
     ///
     /// A folder cannot be removed.
-    pub fn prune(&self, keep: u64) -> Result<(), TrainError> {
+    pub fn prune(&self, step: u64, keep: u64) -> Result<(), TrainError> {
         let folder = self.path.join("checkpoints");
         let all = checkpoints(&folder)?;
-        let old = all
-            .len()
-            .saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        let (done, after): (Vec<_>, Vec<_>) = all.into_iter().partition(|(at, _)| *at <= step);
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        let old = done.len().saturating_sub(keep);
+        let unneeded = done
+            .into_iter()
+            .take(old)
+            .chain(after)
+            .map(|(_, path)| path);
         let unfinished = entries(&folder)?.into_iter().filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with(".step-")
         });
-        for path in all.into_iter().take(old).chain(unfinished) {
+        for path in unneeded.chain(unfinished) {
             fs::remove_dir_all(&path).map_err(|error| TrainError::io(&path, error))?;
         }
         Ok(())
@@ -236,9 +242,13 @@ mod tests {
         assert_eq!(newest(run.path()).unwrap(), Some(run.checkpoint(10)));
         run.set_latest(4).unwrap();
         assert_eq!(newest(run.path()).unwrap(), Some(run.checkpoint(4)));
-        run.prune(2).unwrap();
+        run.prune(10, 2).unwrap();
         assert!(!run.checkpoint(2).exists());
         assert_eq!(entries(&run.path().join("checkpoints")).unwrap().len(), 2);
+        fs::create_dir(run.checkpoint(6)).unwrap();
+        run.prune(6, 2).unwrap();
+        assert!(run.checkpoint(4).exists() && run.checkpoint(6).exists());
+        assert!(!run.checkpoint(10).exists());
         let error = prepare(folder.path(), Resume::From("nowhere".into()), false).unwrap_err();
         assert!(error.starts_with("nowhere: --resume"), "{error}");
     }

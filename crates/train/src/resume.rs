@@ -39,8 +39,8 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
         .collect()
 }
 
-/// Finished checkpoints, oldest first.
-pub(crate) fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+/// Finished checkpoints with their steps, oldest first.
+pub(crate) fn checkpoints(folder: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
@@ -56,7 +56,7 @@ pub(crate) fn checkpoints(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
         .filter_map(|path| Some((step(&path)?, path)))
         .collect();
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(found)
 }
 
 /// The checkpoint that `latest` names, else the one with most steps.
@@ -66,7 +66,9 @@ pub(crate) fn newest(run: &Path) -> Result<Option<PathBuf>, TrainError> {
     if named != run.join("") && named.is_dir() {
         return Ok(Some(named));
     }
-    Ok(checkpoints(&run.join("checkpoints"))?.pop())
+    Ok(checkpoints(&run.join("checkpoints"))?
+        .pop()
+        .map(|(_, path)| path))
 }
 
 /// A checkpoint folder as it is, or the newest one of a run folder.

@@ -190,7 +190,8 @@ impl<'a> Run<'a> {
                 source: Box::new(source),
             })?;
         self.last = Some(path);
-        self.folder.prune(self.trainer.config.train.keep_last)?;
+        self.folder
+            .prune(step, self.trainer.config.train.keep_last)?;
         self.draw()?;
         self.trainer.counts.seconds += started.elapsed().as_secs_f64();
         Ok(())
