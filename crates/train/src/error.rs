@@ -95,6 +95,9 @@ pub enum TrainError {
     /// The model cannot be built, read or written.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A plot cannot be drawn.
+    #[error(transparent)]
+    Report(#[from] cistron_report::ReportError),
 }
 
 impl TrainError {
