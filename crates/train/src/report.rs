@@ -15,7 +15,8 @@ use crate::trainer::StepReport;
 pub struct Reporter {
     bar: Option<ProgressBar>,
     every: u64,
-    steps: u64,
+    /// Steps of the run, where the clock does not end it before.
+    steps: Option<u64>,
     started: Instant,
     /// Part of the run that was over at the start.
     start: f64,
@@ -24,8 +25,9 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// For a run of `steps` steps of which `progress` is over, with a line every `every`.
-    pub fn new(steps: u64, every: u64, progress: f64, quiet: bool) -> Self {
+    /// For a run of which `progress` is over, with a line every `every` steps; `steps` is
+    /// how many there are in all, where that is known.
+    pub fn new(steps: Option<u64>, every: u64, progress: f64, quiet: bool) -> Self {
         let bar = (!quiet && std::io::stderr().is_terminal()).then(|| {
             let style = ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}")
                 .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -52,15 +54,14 @@ impl Reporter {
         if let Some(bar) = &self.bar {
             bar.set_position((1000.0 * progress) as u64);
             bar.set_message(format!(
-                "step {}/{}  bits/base {:.4}  {} tokens/s  {left} left",
-                report.step,
-                self.steps,
+                "{}  bits/base {:.4}  {} tokens/s  {left} left",
+                self.place(report.step),
                 report.tally.bits_per_base(),
                 rounded(rate)
             ));
         }
         if report.step.is_multiple_of(self.every) || progress >= 1.0 {
-            self.say(&line(report, self.steps, rate, &left));
+            self.say(&line(report, &self.place(report.step), rate, &left));
             (self.tokens, self.since) = (0, Instant::now());
         }
     }
@@ -69,8 +70,8 @@ impl Reporter {
     pub fn evaluation(&mut self, step: u64, tally: &Tally, ema: bool) {
         let weights = if ema { ", averaged weights" } else { "" };
         self.say(&format!(
-            "step {step:>6}/{}  validation: bits/base {:.4}{}  ({} bases{weights})",
-            self.steps,
+            "{}  validation: bits/base {:.4}{}  ({} bases{weights})",
+            self.place(step),
             tally.bits_per_base(),
             ratios(&tally.ratios()),
             tally.scored
@@ -84,6 +85,13 @@ impl Reporter {
         match &self.bar {
             Some(bar) => bar.suspend(|| tracing::info!("{line}")),
             None => tracing::info!("{line}"),
+        }
+    }
+
+    fn place(&self, step: u64) -> String {
+        match self.steps {
+            Some(steps) => format!("step {step:>6}/{steps}"),
+            None => format!("step {step:>6}"),
         }
     }
 
@@ -107,8 +115,8 @@ impl Drop for Reporter {
 }
 
 /// The log line of a step.
-fn line(report: &StepReport, steps: u64, rate: f64, left: &str) -> String {
-    let mut line = format!("step {:>6}/{steps}", report.step);
+fn line(report: &StepReport, place: &str, rate: f64, left: &str) -> String {
+    let mut line = place.to_owned();
     let _ = write!(
         line,
         "  loss {:.4}  bits/base {:.4}{}  lr {:.2e}  grad {:.3}  {} tokens/s  {left} left",
@@ -190,7 +198,7 @@ mod tests {
             seconds: 0.1,
         };
         assert_eq!(
-            line(&report, 1000, 52_130.0, "3:12"),
+            line(&report, "step     20/1000", 52_130.0, "3:12"),
             "step     20/1000  loss 1.3713  bits/base 1.9500  F 0.351/0.351  G 0.348/0.348  \
              lr 9.50e-4  grad 0.820  52.1k tokens/s  3:12 left"
         );

@@ -70,7 +70,9 @@ impl<'a> Run<'a> {
             true => Some(EventWriter::create(folder.path(), first)?),
             false => None,
         };
-        let (steps, every) = (config.schedule.steps, config.train.log_every);
+        let schedule = &config.schedule;
+        let steps = (schedule.max_minutes <= 0.0).then_some(schedule.steps);
+        let every = config.train.log_every;
         let reporter = Reporter::new(steps, every, trainer.progress(), options.quiet);
         let parameters = trainer.model.params().count();
         reporter.say(&match &from {
