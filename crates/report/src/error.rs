@@ -1,33 +1,59 @@
-//! What can go wrong with a plot.
+//! What can go wrong while a plot is made.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-/// Why a plot could not be drawn.
+/// An error of a plot.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReportError {
-    /// The file cannot be written.
-    #[error("{}: {source}", path.display())]
+    /// A value that a logarithmic axis cannot show.
+    #[error(
+        "plot `{title}`: axis `{axis}` is logarithmic and `{series}` has the value {value}; \
+         expected values above zero, or a linear axis"
+    )]
+    NotPositive {
+        /// Title of the plot.
+        title: String,
+        /// Label of the axis.
+        axis: String,
+        /// The series or bar.
+        series: String,
+        /// The value.
+        value: f64,
+    },
+
+    /// A range that an axis cannot show.
+    #[error(
+        "plot `{title}`: axis `{axis}` cannot run from {low} to {high}; expected two finite \
+         numbers in ascending order, above zero on a logarithmic axis"
+    )]
+    Range {
+        /// Title of the plot.
+        title: String,
+        /// Label of the axis.
+        axis: String,
+        /// Lower end.
+        low: f64,
+        /// Upper end.
+        high: f64,
+    },
+
+    /// The drawing library refused.
+    #[error("plot `{title}`: cannot draw: {reason}")]
+    Draw {
+        /// Title of the plot.
+        title: String,
+        /// The library's reason.
+        reason: String,
+    },
+
+    /// The file system refused.
+    #[error("{}: cannot write the plot: {source}", path.display())]
     Io {
-        /// The file.
+        /// The output file.
         path: PathBuf,
         /// The system's reason.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// The drawing does not fit together.
-    #[error("{}: cannot be drawn: {problem}", path.display())]
-    Drawing {
-        /// The file.
-        path: PathBuf,
-        /// What the plotting library says.
-        problem: String,
-    },
-}
-
-impl ReportError {
-    pub(crate) fn drawing(path: &Path, problem: impl std::fmt::Display) -> Self {
-        Self::Drawing {
-            path: path.to_owned(),
-            problem: problem.to_string(),
-        }
-    }
 }

@@ -1,14 +1,40 @@
-//! Plots of training and evaluation, as SVG.
+//! Plots of training and evaluation, as SVG text.
 //!
-//! Text stays text, in the reader's sans-serif font, so no font is needed to draw. The
-//! colours are those of Okabe and Ito, which readers of every colour vision tell apart
-//! and which differ in lightness on paper.
+//! A plot is a plain struct ([`LinePlot`], [`ScatterPlot`], [`Histogram`], [`BarPlot`]) that
+//! serde can read and write; its `svg` method draws it and [`save`] stores the result. No
+//! font is needed to build or to run: the viewer's sans-serif is used. Colours differ for
+//! colour-blind readers and in greyscale, the legend stands above the data, never on it.
+//!
+//! ```
+//! use cistron_report::{Axis, Level, LinePlot, Series};
+//!
+//! let plot = LinePlot {
+//!     title: "Training".into(),
+//!     x: Axis::linear("step"),
+//!     y: Axis::linear("bits per base"),
+//!     series: vec![Series::new("train", [(0.0, 2.0), (100.0, 1.93)])],
+//!     levels: vec![Level::new("order-2 Markov", 1.95)],
+//! };
+//! assert!(plot.svg()?.starts_with("<svg"));
+//! # Ok::<(), cistron_report::ReportError>(())
+//! ```
 
+mod axis;
 mod bar;
+mod canvas;
 mod error;
+mod file;
+mod histogram;
 mod line;
-mod style;
+mod palette;
+mod scatter;
+mod series;
 
-pub use bar::{Bar, BarPlot, bar_plot};
+pub use axis::{Axis, Scale};
+pub use bar::{Bar, BarPlot};
 pub use error::ReportError;
-pub use line::{LinePlot, Mark, Series, line_plot};
+pub use file::save;
+pub use histogram::{Histogram, Sample};
+pub use line::{Level, LinePlot};
+pub use scatter::ScatterPlot;
+pub use series::Series;
