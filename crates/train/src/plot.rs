@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cistron_report::{LinePlot, Mark, Series, line_plot};
+use cistron_report::{Axis, LinePlot, Series, save};
 
 use crate::TrainError;
 use crate::metrics::Record;
@@ -10,7 +10,8 @@ use crate::metrics::Record;
 /// Points of the training line; with more steps each is the mean of some.
 const POINTS: usize = 400;
 
-/// Draws training and validation loss in bits a base over the steps.
+/// Draws training and validation loss in bits a base over the steps; nothing before there
+/// is any.
 ///
 /// # Errors
 ///
@@ -23,24 +24,22 @@ pub fn draw(records: &[Record], path: &Path) -> Result<(), TrainError> {
             Record::Eval(record) => validation.push((record.step as f64, record.bits_per_base)),
         }
     }
+    let series: Vec<Series> = [("training", thin(&training)), ("validation", validation)]
+        .into_iter()
+        .filter(|(_, points)| !points.is_empty())
+        .map(|(name, points)| Series::new(name, points))
+        .collect();
+    if series.is_empty() {
+        return Ok(());
+    }
     let plot = LinePlot {
         title: "Loss".into(),
-        x: "step".into(),
-        y: "bits a base".into(),
-        series: vec![
-            Series {
-                name: "training".into(),
-                points: thin(&training),
-                mark: Mark::Line,
-            },
-            Series {
-                name: "validation".into(),
-                points: validation,
-                mark: Mark::Dots,
-            },
-        ],
+        x: Axis::linear("step"),
+        y: Axis::linear("bits per base"),
+        series,
+        levels: Vec::new(),
     };
-    Ok(line_plot(&plot, path)?)
+    Ok(save(path, &plot.svg()?)?)
 }
 
 /// At most [`POINTS`] points, each the mean of as many neighbours.
