@@ -7,8 +7,8 @@ use plotters::style::text_anchor::HPos;
 use plotters::style::{Color, RGBColor, TextStyle};
 use serde::{Deserialize, Serialize};
 
-use crate::axis::Coordinate;
 use crate::canvas::{Drawn, Sheet, TEXT, draw, label, no_data, pen, text_of, width_of};
+use crate::coordinate::Coordinate;
 use crate::palette::{GRID, INK, NEUTRAL, colour};
 use crate::{Axis, ReportError, Scale};
 

@@ -9,7 +9,7 @@ use plotters::series::DashedLineSeries;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, IntoFont, RGBColor, ShapeStyle, TextStyle, WHITE};
 
-use crate::axis::Coordinate;
+use crate::coordinate::Coordinate;
 use crate::palette::{GRID, INK};
 use crate::{Axis, ReportError};
 

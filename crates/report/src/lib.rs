@@ -22,6 +22,7 @@
 mod axis;
 mod bar;
 mod canvas;
+mod coordinate;
 mod error;
 mod file;
 mod histogram;

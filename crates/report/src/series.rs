@@ -42,7 +42,7 @@ pub(crate) fn fit(
     axes: (&Axis, &Axis),
     series: &[Series],
     also: impl IntoIterator<Item = (String, f64)>,
-) -> Result<(crate::axis::Coordinate, crate::axis::Coordinate), ReportError> {
+) -> Result<(crate::coordinate::Coordinate, crate::coordinate::Coordinate), ReportError> {
     let of = |pick: fn((f64, f64)) -> f64| {
         series
             .iter()
