@@ -16,6 +16,17 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     print(&format!("{value:#}\n"))
 }
 
+/// Refuses to replace a file, unless forced.
+pub fn claim_file(path: &Path, force: bool) -> anyhow::Result<()> {
+    if path.exists() && !force {
+        anyhow::bail!(
+            "{}: output exists; choose another name or overwrite with --force",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Refuses to write into a folder that holds something, unless forced.
 pub fn claim_folder(folder: &Path, force: bool) -> anyhow::Result<()> {
     let occupied = match std::fs::read_dir(folder) {

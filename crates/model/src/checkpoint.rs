@@ -190,9 +190,38 @@ pub fn write_tensors(
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     header.insert("format".into(), "pt".into());
-    let encoded = safetensors::serialize(views, Some(header))
+    let mut encoded = safetensors::serialize(views, Some(header))
         .map_err(|error| ModelError::format(path, error.to_string()))?;
+    sort_metadata(&mut encoded);
     write_atomically(path, &encoded)
+}
+
+/// Puts the metadata of a safetensors header in the order of its keys: the library
+/// writes it in a random one, and equal models should be equal files.
+fn sort_metadata(encoded: &mut [u8]) {
+    let Some(length) = encoded
+        .first_chunk()
+        .map(|bytes| u64::from_le_bytes(*bytes) as usize)
+    else {
+        return;
+    };
+    let Some(header) = encoded.get_mut(8..8 + length) else {
+        return;
+    };
+    let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(header) else {
+        return;
+    };
+    if let Some(metadata) = value
+        .get_mut("__metadata__")
+        .and_then(|value| value.as_object_mut())
+    {
+        metadata.sort_keys();
+    }
+    let sorted = value.to_string();
+    // Only the order has changed: the text is as long as before, and the padding stays.
+    if header.trim_ascii_end().len() == sorted.len() {
+        header[..sorted.len()].copy_from_slice(sorted.as_bytes());
+    }
 }
 
 /// Writes a file to a temporary name beside it, syncs it and renames it.

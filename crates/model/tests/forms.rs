@@ -263,6 +263,23 @@ fn a_saved_state_continues() {
     );
 }
 
+/// Equal models are equal files, whatever the order in which metadata was put in.
+#[test]
+fn equal_models_are_equal_files() {
+    let metadata = (0..20)
+        .map(|i| (format!("key{i}"), i.to_string()))
+        .collect();
+    let bytes = || {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        model(4, -1, 4)
+            .save(folder.path(), &metadata)
+            .expect("saved");
+        std::fs::read(folder.path().join("model.safetensors")).expect("readable")
+    };
+    let first = bytes();
+    assert!((0..4).all(|_| bytes() == first));
+}
+
 /// A model read back is the model that was written; damage and mismatches are named.
 #[test]
 fn model_folders_round_trip_and_name_what_is_wrong() {

@@ -1,10 +1,11 @@
 //! `cistron eval`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cistron_genome::corpus::{Corpus, Split};
 use cistron_genome::fasta::Genome;
 use cistron_genome::gff::Annotation;
+use cistron_report::{Axis, Bar, BarPlot};
 use cistron_score::Engine;
 use cistron_score::lm::{self, LmOptions, LmReport};
 use cistron_score::markov::Markov;
@@ -54,6 +55,12 @@ pub struct Lm {
     /// Orders of the Markov chains
     #[arg(long, value_name = "K", value_delimiter = ',', default_value = "0,2,5,9", value_parser = clap::value_parser!(u8).range(0..=12))]
     markov: Vec<u8>,
+    /// Also draw the figures as an SVG
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+    /// Replace an existing plot
+    #[arg(long)]
+    force: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -68,6 +75,9 @@ pub fn run(global: &Global, command: EvalCommand) -> anyhow::Result<()> {
 fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     if command.gff.is_some() && command.fasta.len() > 1 {
         return Err(Usage("--gff goes with one FASTA".into()).into());
+    }
+    if let Some(plot) = &command.plot {
+        output::claim_file(plot, command.force)?;
     }
     let loaded = command.model.load(global.device()?)?;
     let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
@@ -136,6 +146,9 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
         }
         reports.push(report);
     }
+    if let Some(path) = &command.plot {
+        cistron_report::save(path, &bars(&reports).svg()?)?;
+    }
     if command.json {
         output::print_json(&serde_json::json!({
             "model": loaded.provenance,
@@ -167,6 +180,35 @@ fn chains(
         .collect();
     visit(&mut |bases| chains.iter_mut().for_each(|chain| chain.observe(bases)))?;
     Ok(chains)
+}
+
+/// The model and the Markov chains of every genome as bars.
+fn bars(reports: &[LmReport]) -> BarPlot {
+    let mut bars = Vec::new();
+    for report in reports {
+        let name = Path::new(&report.file)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        bars.push(Bar::subject(
+            format!("model, {name}"),
+            report.all.bits_per_base,
+        ));
+        for baseline in &report.baselines {
+            let label = format!("Markov order {}, {name}", baseline.order);
+            bars.push(Bar::baseline(label, baseline.bits_per_base));
+        }
+    }
+    let values = bars.iter().map(|bar| bar.value);
+    let low = values.clone().fold(2.0, f64::min);
+    let high = values.fold(2.0, f64::max);
+    BarPlot {
+        title: "Bits per base: lower is better, 2 is a coin of four sides".into(),
+        value: Axis::linear("bits per base (the axis does not start at zero)")
+            .with_range((low - 0.05) * 0.995, high + 0.02),
+        bars,
+        decimals: 4,
+    }
 }
 
 fn table(report: &LmReport, fitted_on: &str) -> String {
