@@ -71,7 +71,10 @@ pub fn exit_code(result: anyhow::Result<()>, global: &Global) -> ExitCode {
 fn messages(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
-        let part = cause.to_string();
+        let part = match cause.downcast_ref() {
+            Some(error) => cistron_genome::system::reason(error),
+            None => cause.to_string(),
+        };
         if !text.contains(&part) {
             if !text.is_empty() {
                 text.push_str(": ");

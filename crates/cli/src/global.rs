@@ -3,8 +3,11 @@
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use cistron_kernels::runtime::{self, DeviceError};
 use clap::{Args, ValueEnum};
 use tch::Device;
+
+use crate::failure::Usage;
 
 /// How messages look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -87,7 +90,12 @@ impl Global {
 
     /// Resolves `--device` and sets libtorch's threads.
     pub fn device(&self) -> anyhow::Result<Device> {
-        let device = cistron_kernels::runtime::resolve_device(&self.device).context("--device")?;
+        let device = match runtime::resolve_device(&self.device) {
+            Err(error @ DeviceError::Name(_)) => {
+                return Err(Usage(format!("--device: {error}")).into());
+            }
+            device => device.context("--device")?,
+        };
         tch::set_num_threads(self.threads() as i32);
         Ok(device)
     }

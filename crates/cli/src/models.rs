@@ -8,7 +8,11 @@ use clap::Args;
 use tch::Device;
 
 /// Name, config.json and model.safetensors of each bundled model.
-const BUNDLED: &[(&str, &str, &[u8])] = &[];
+const BUNDLED: &[(&str, &str, &[u8])] = &[(
+    "nano",
+    include_str!("../../../data/models/nano/config.json"),
+    include_bytes!("../../../data/models/nano/model.safetensors"),
+)];
 
 /// The model of a command.
 #[derive(Debug, Clone, Args)]
@@ -46,13 +50,9 @@ impl ModelArg {
         }
         let known: Vec<&str> = BUNDLED.iter().map(|(name, ..)| *name).collect();
         bail!(
-            "--model {name}: no such folder, and no bundled model of that name ({}); \
+            "--model {name}: no such folder, and no bundled model of that name (there is {}); \
              train one with `cistron pretrain`, whose run folder then holds it as model/",
-            if known.is_empty() {
-                "there is none".into()
-            } else {
-                format!("there is {}", known.join(", "))
-            }
+            known.join(", ")
         );
     }
 }

@@ -323,16 +323,22 @@ pub fn read_params(
     }
 }
 
-pub(crate) fn save(
+/// Writes a model folder with weights of `kind`.
+///
+/// # Errors
+///
+/// A file cannot be written.
+pub fn save(
     model: &HNet,
     folder: &Path,
+    kind: Kind,
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), ModelError> {
     std::fs::create_dir_all(folder).map_err(|error| ModelError::io(folder, error))?;
     let tensors: Vec<(String, Tensor)> = model
         .params()
         .iter()
-        .map(|(name, param)| (name.to_owned(), param.tensor.shallow_clone()))
+        .map(|(name, param)| (name.to_owned(), param.tensor.detach().to_kind(kind)))
         .collect();
     write_tensors(&folder.join(WEIGHTS), &tensors, metadata)?;
     let path = folder.join(CONFIG);

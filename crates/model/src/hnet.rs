@@ -358,7 +358,7 @@ impl HNet {
         folder: &Path,
         metadata: &BTreeMap<String, String>,
     ) -> Result<(), ModelError> {
-        checkpoint::save(self, folder, metadata)
+        checkpoint::save(self, folder, Kind::Float, metadata)
     }
 
     /// The configuration.

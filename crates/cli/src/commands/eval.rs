@@ -203,7 +203,7 @@ fn bars(reports: &[LmReport]) -> BarPlot {
     let low = values.clone().fold(2.0, f64::min);
     let high = values.fold(2.0, f64::max);
     BarPlot {
-        title: "Bits per base: lower is better, 2 is a coin of four sides".into(),
+        title: "Bits per base: lower is better, 2 is no knowledge at all".into(),
         value: Axis::linear("bits per base (the axis does not start at zero)")
             .with_range((low - 0.05) * 0.995, high + 0.02),
         bars,

@@ -84,15 +84,11 @@ pub fn run(global: &Global, command: Generate) -> anyhow::Result<()> {
         )],
     };
     let legal = |base: &u8| b"ACGTURYSWKMBDHVN".contains(base);
-    if let Some((name, bad)) = prompts
-        .iter()
-        .find_map(|(name, bases)| Some((name, bases.iter().find(|b| !legal(b))?)))
-    {
+    // Those of a FASTA file have been checked already.
+    if let Some(bad) = prompts.iter().find_map(|(_, bases)| bases.iter().find(|b| !legal(b))) {
         let bad = char::from(*bad);
-        return Err(Usage(format!(
-            "prompt {name}: '{bad}' is no IUPAC nucleotide code"
-        ))
-        .into());
+        let message = format!("--prompt: '{bad}' is no nucleotide code; expected ACGTURYSWKMBDHVN");
+        return Err(Usage(message).into());
     }
     let loaded = command.model.load(global.device()?)?;
     let alphabet = loaded.model.config().alphabet();

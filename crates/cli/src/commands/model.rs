@@ -1,9 +1,12 @@
 //! `cistron model`.
 
-use cistron_model::inspect;
-use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use cistron_model::{checkpoint, inspect};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
-use tch::Device;
+use tch::{Device, Kind};
 
 use crate::global::Global;
 use crate::models::ModelArg;
@@ -14,6 +17,36 @@ use crate::output;
 pub enum ModelCommand {
     /// Print layout, sizes and tensors of a model
     Inspect(Inspect),
+    /// Write a model as a folder, in fp32 or bf16
+    Export(Export),
+}
+
+/// Number format of stored weights.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Dtype {
+    /// 32-bit floating point, as trained
+    F32,
+    /// 16 bits with the range of fp32: half the size
+    Bf16,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cistron model export --model nano --out nano
+  cistron model export --model run/model --dtype bf16 --out small")]
+pub struct Export {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Folder to write
+    #[arg(long, short, value_name = "DIR")]
+    out: PathBuf,
+    /// Number format of the weights; models compute in fp32 whatever it is
+    #[arg(long, value_enum, default_value = "f32")]
+    dtype: Dtype,
+    /// Write into a folder that holds something
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -34,7 +67,36 @@ pub struct Inspect {
 }
 
 pub fn run(_: &Global, command: ModelCommand) -> anyhow::Result<()> {
-    let ModelCommand::Inspect(command) = command;
+    match command {
+        ModelCommand::Inspect(command) => inspect(&command),
+        ModelCommand::Export(command) => export(&command),
+    }
+}
+
+fn export(command: &Export) -> anyhow::Result<()> {
+    let loaded = command.model.load(Device::Cpu)?;
+    output::claim_folder(&command.out, command.force)?;
+    let kind = match command.dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::Bf16 => Kind::BFloat16,
+    };
+    let digest = loaded.provenance.rsplit('=').next().unwrap_or_default();
+    let metadata = BTreeMap::from([
+        (
+            "tool_version".to_owned(),
+            env!("CARGO_PKG_VERSION").to_owned(),
+        ),
+        ("exported_from_sha256".to_owned(), digest.to_owned()),
+    ]);
+    Ok(checkpoint::save(
+        &loaded.model,
+        &command.out,
+        kind,
+        &metadata,
+    )?)
+}
+
+fn inspect(command: &Inspect) -> anyhow::Result<()> {
     let loaded = command.model.load(Device::Cpu)?;
     let (model, config) = (&loaded.model, loaded.model.config());
     let stages = inspect::stages(config);

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
+use cistron_genome::compression::input_name;
 use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{CircularSpec, Genome};
 use cistron_genome::gff::Annotation;
 use cistron_score::Engine;
+use cistron_score::error::ScoreError;
 use cistron_score::vcf::{self, Target, VcfOptions};
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::annotate::{Declaration, Provenance};
@@ -132,7 +135,7 @@ pub fn read_genome(
         [all] if all == "all" => CircularSpec::All,
         names => CircularSpec::Names(names.to_vec()),
     };
-    genome.set_circular(&spec)?;
+    genome.set_circular(&spec).context("--circular")?;
     let annotation = gff
         .map(|gff| Annotation::read(gff, Some(&genome)))
         .transpose()?;
@@ -223,7 +226,13 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         &declaration,
         &options,
         &mut |done| progress.set(done),
-    )?;
+    )
+    .map_err(|error| match error {
+        ScoreError::Mismatch(_) => {
+            anyhow::Error::new(error).context(input_name(&command.input))
+        }
+        error => error.into(),
+    })?;
     let rate = progress.finish();
     let alts: u64 = summary.statuses.values().sum();
     tracing::info!(
