@@ -73,7 +73,8 @@ fn decode(raw: impl Read + Send + 'static, name: &str) -> io::Result<Box<dyn Buf
 }
 
 fn with_name(name: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{name}: {error}"))
+    let reason = crate::system::cannot_read(&error);
+    io::Error::new(error.kind(), format!("{name}: {reason}"))
 }
 
 /// A reader whose errors name its file.

@@ -11,6 +11,7 @@
 //! | [`fasta`] | the streaming reader and whole genomes in memory |
 //! | [`gff`] | GFF3 annotation |
 //! | [`corpus`] | many genomes packed two bits a base, memory-mapped |
+//! | [`system`] | what the system says about a file, and the remedy |
 //! | [`window`] | stretches of a contig, clipped or wrapped at its ends |
 
 pub mod alphabet;
@@ -21,6 +22,7 @@ pub mod fasta;
 pub mod gff;
 mod names;
 mod revcomp;
+pub mod system;
 pub mod window;
 
 pub use revcomp::revcomp;

@@ -335,7 +335,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("x.bw: cannot write the track: No space")
+                .starts_with("x.bw: cannot be written: No space")
         );
     }
 

@@ -3,12 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cistron_genome::system::cannot_write;
+
 /// An error of a track writer. Positions in messages count from one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrackError {
     /// The file system refused.
-    #[error("{}: cannot write the track: {source}", path.display())]
+    #[error("{}: {}", path.display(), cannot_write(source))]
     Io {
         /// The output file.
         path: PathBuf,

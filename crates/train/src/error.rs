@@ -26,7 +26,7 @@ pub enum TrainError {
         problem: String,
     },
     /// A file cannot be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), cistron_genome::system::reason(source))]
     Io {
         /// The file.
         path: PathBuf,

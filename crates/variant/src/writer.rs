@@ -310,7 +310,7 @@ mod tests {
         let text = write(&path, WriterOptions::default(), &[])
             .unwrap_err()
             .to_string();
-        assert!(text.ends_with("none/a.vcf: cannot write: No such file or directory (os error 2)"));
+        assert!(text.ends_with("none/a.vcf: cannot be written: No such file or directory (os error 2); make its folder first"));
     }
 
     #[cfg(target_os = "linux")]
@@ -326,7 +326,7 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             assert!(
-                text.starts_with("/dev/full: cannot write: No space left"),
+                text.starts_with("/dev/full: cannot be written: No space left"),
                 "{text}"
             );
         }

@@ -85,7 +85,10 @@ pub fn run(global: &Global, command: Generate) -> anyhow::Result<()> {
     };
     let legal = |base: &u8| b"ACGTURYSWKMBDHVN".contains(base);
     // Those of a FASTA file have been checked already.
-    if let Some(bad) = prompts.iter().find_map(|(_, bases)| bases.iter().find(|b| !legal(b))) {
+    if let Some(bad) = prompts
+        .iter()
+        .find_map(|(_, bases)| bases.iter().find(|b| !legal(b)))
+    {
         let bad = char::from(*bad);
         let message = format!("--prompt: '{bad}' is no nucleotide code; expected ACGTURYSWKMBDHVN");
         return Err(Usage(message).into());

@@ -228,9 +228,7 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         &mut |done| progress.set(done),
     )
     .map_err(|error| match error {
-        ScoreError::Mismatch(_) => {
-            anyhow::Error::new(error).context(input_name(&command.input))
-        }
+        ScoreError::Mismatch(_) => anyhow::Error::new(error).context(input_name(&command.input)),
         error => error.into(),
     })?;
     let rate = progress.finish();

@@ -136,6 +136,7 @@ impl CorpusBuilder {
                 None => {
                     let known = || self.genomes.iter().map(|input| input.name.as_str());
                     return Err(CorpusError::UnknownGenome {
+                        place: "--val".to_owned(),
                         name: name.clone(),
                         known: names::list(known()),
                         suggestion: names::suggestion(name, known()),

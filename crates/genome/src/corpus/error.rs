@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fasta::FastaError;
+use crate::system::{cannot_read, cannot_write};
 
 /// Why a corpus could not be built, opened or read.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +16,10 @@ pub enum CorpusError {
     #[error(transparent)]
     Input(#[from] io::Error),
     /// A file of the corpus could not be read.
-    #[error("{}: {source}; expected a corpus folder made by `cistron corpus build`", path.display())]
+    #[error(
+        "{}: {}; expected a corpus folder made by `cistron corpus build`",
+        path.display(), cannot_read(source)
+    )]
     Read {
         /// The file.
         path: PathBuf,
@@ -23,7 +27,7 @@ pub enum CorpusError {
         source: io::Error,
     },
     /// An output could not be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("{}: {}", path.display(), cannot_write(source))]
     Write {
         /// The output.
         path: PathBuf,
@@ -66,8 +70,10 @@ pub enum CorpusError {
         second: PathBuf,
     },
     /// No genome has this name.
-    #[error("no genome {name:?} (genomes: {known}){suggestion}")]
+    #[error("{place}: no genome {name:?} (genomes: {known}){suggestion}")]
     UnknownGenome {
+        /// The corpus, or the option.
+        place: String,
         /// The name asked for.
         name: String,
         /// The names there are.

@@ -191,7 +191,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            message.starts_with("cannot write no/such/out: "),
+            message.starts_with("no/such/out: cannot be written: "),
             "{message}"
         );
     }

@@ -64,6 +64,7 @@ impl Corpus {
             .ok_or_else(|| {
                 let known = || self.genomes().iter().map(|genome| genome.name.as_str());
                 CorpusError::UnknownGenome {
+                    place: self.folder.display().to_string(),
                     name: name.to_owned(),
                     known: names::list(known()),
                     suggestion: names::suggestion(name, known()),

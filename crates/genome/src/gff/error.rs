@@ -22,8 +22,8 @@ pub enum GffError {
     },
     /// A feature on a contig that the genome lacks.
     #[error(
-        "{file}, line {line}: no contig {contig:?} in {fasta} (contigs: {known}){suggestion}; \
-         give the annotation of this genome"
+        "{file}, line {line}: no contig {contig:?} in {fasta} (contigs: {known}); give \
+         the annotation of this genome{suggestion}"
     )]
     UnknownContig {
         /// The file.

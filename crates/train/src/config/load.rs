@@ -45,7 +45,13 @@ impl RunConfig {
     ///
     /// The file cannot be read, or as [`RunConfig::parse`].
     pub fn load(path: &Path, sets: &[String]) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
+        let text = std::fs::read_to_string(path).map_err(|error| TrainError::Syntax {
+            origin: path.display().to_string(),
+            problem: format!(
+                "{}; expected a configuration in TOML",
+                cistron_genome::system::cannot_read(&error)
+            ),
+        })?;
         Self::parse(&text, path, sets)
     }
 

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use cistron_genome::system::cannot_write;
+
 /// Failure to write a VCF.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// Writing failed.
-    #[error("{file}: cannot write: {source}")]
+    #[error("{file}: {}", cannot_write(source))]
     Io {
         /// The output.
         file: String,

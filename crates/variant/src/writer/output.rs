@@ -64,12 +64,7 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
         // The umask takes away what the user does not want.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(folder).map_err(|error| {
-        // The random name of the temporary file would only confuse.
-        let text = error.to_string();
-        let reason = text.split(" at path ").next().unwrap_or_default();
-        io::Error::new(error.kind(), reason)
-    })
+    builder.tempfile_in(folder)
 }
 
 impl Write for Output {
