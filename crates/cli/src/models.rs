@@ -34,6 +34,16 @@ impl ModelArg {
     /// Loads the model to `device`.
     pub fn load(&self, device: Device) -> anyhow::Result<Loaded> {
         if self.model.is_dir() {
+            let absent = [checkpoint::CONFIG, checkpoint::WEIGHTS]
+                .into_iter()
+                .find(|file| !self.model.join(file).exists());
+            if let Some(absent) = absent {
+                bail!(
+                    "--model {}: has no {absent}; expected a model folder, such as model/ of a \
+                     run folder of `cistron pretrain`",
+                    self.model.display()
+                );
+            }
             let model = HNet::load(&self.model, device)?;
             let digest = checkpoint::weights_digest(&self.model)?;
             let provenance = format!("{};sha256={digest}", self.model.display());

@@ -27,10 +27,13 @@ pub fn cannot_write(error: &io::Error) -> String {
 }
 
 /// The system's own words for an error. The error of a temporary file has a random name
-/// around them, which would only confuse.
+/// behind them, which would only confuse.
 pub fn reason(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.source());
-    inner.map_or_else(|| error.to_string(), ToString::to_string)
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((reason, _)) => reason.to_owned(),
+        None => text,
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn random_names_are_left_out() {
-        let error = tempfile::tempfile_in("no/such/folder").unwrap_err();
+        let error = tempfile::NamedTempFile::new_in("no/such/folder").unwrap_err();
         assert!(error.to_string().contains("folder"), "{error}");
         let text =
             "cannot be written: No such file or directory (os error 2); make its folder first";
