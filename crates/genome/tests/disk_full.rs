@@ -35,7 +35,7 @@ fn the_output_is_named_and_nothing_left() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     let expected = folder.path().join("corpus").join("bases.2bit");
-    let expected = format!("message: cannot write {}: ", expected.display());
+    let expected = format!("message: {}: cannot be written: ", expected.display());
     assert!(text.contains(&expected), "{text}");
     let names = fs::read_dir(folder.path()).unwrap();
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
