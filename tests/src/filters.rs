@@ -8,6 +8,8 @@ use regex::Regex;
 /// What is replaced wherever it stands: pattern and replacement.
 const PATTERNS: &[(&str, &str)] = &[
     (r"\.tmp[A-Za-z0-9]{6}\b", ".tmp[RANDOM]"),
+    (r"\b[A-Za-z0-9]{6}\.tmp\b", "[RANDOM].tmp"),
+    (r"tfevents\.\d+\.[^/\s]+", "tfevents.[RUN]"),
     (r"\b[0-9a-f]{64}\b", "[SHA256]"),
     (
         r"\d+(\.\d+)? (records|bases) a second",
