@@ -392,6 +392,11 @@ impl HNet {
         )
     }
 
+    /// A model with the same values, whose parameters gather gradients of their own.
+    pub fn leaves(&self) -> Self {
+        Self::with_params(self.config.clone(), self.params.leaves(), self.device)
+    }
+
     /// Scores the token after each of `tokens`, i64 `[tokens]`, packed by `lengths`.
     ///
     /// # Panics

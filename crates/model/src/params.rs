@@ -113,6 +113,15 @@ impl Params {
         }
     }
 
+    /// Handles on the same values, with gradients of their own.
+    pub fn leaves(&self) -> Self {
+        let mut leaves = self.shallow_clone();
+        for param in leaves.0.values_mut() {
+            param.tensor = param.tensor.detach().set_requires_grad(true);
+        }
+        leaves
+    }
+
     /// Handles on the same tensors, for another thread.
     pub fn shallow_clone(&self) -> Self {
         let clone = |param: &Param| Param {

@@ -9,6 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::TrainError;
 use crate::config::OptimizerConfig;
+use crate::workers::Gradients;
 
 /// Key of the step count in the file's metadata.
 const STEP: &str = "step";
@@ -54,19 +55,19 @@ impl AdamW {
         self.step
     }
 
-    /// Takes one step with the gradients that the parameters hold, in place.
+    /// Takes one step with these gradients, in place.
     ///
     /// Each parameter's rate is `lr` times its multiplier; weight decay is decoupled and
     /// applies where the parameter says so. Parameters without a gradient stay.
-    pub fn step(&mut self, params: &Params, lr: f64) {
+    pub fn step(&mut self, params: &Params, gradients: &Gradients, lr: f64) {
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
         let power = i32::try_from(self.step).unwrap_or(i32::MAX);
         let (correction1, correction2) = (1.0 - beta1.powi(power), 1.0 - beta2.powi(power));
         tch::no_grad(|| {
             for (name, param) in params.iter() {
-                let gradient = param.tensor.grad();
-                let Some(moments) = self.moments.get_mut(name).filter(|_| gradient.defined())
+                let (Some(gradient), Some(moments)) =
+                    (gradients.get(name), self.moments.get_mut(name))
                 else {
                     continue;
                 };
@@ -77,7 +78,7 @@ impl AdamW {
                 }
                 let Moments { first, second } = moments;
                 let _ = first.g_mul_scalar_(beta1);
-                let _ = first.g_add_(&(&gradient * (1.0 - beta1)));
+                let _ = first.g_add_(&(gradient * (1.0 - beta1)));
                 let _ = second.g_mul_scalar_(beta2);
                 let _ = second.g_add_(&(gradient.square() * (1.0 - beta2)));
                 let mut scale = second.sqrt();
@@ -157,14 +158,13 @@ mod tests {
     use super::*;
     use crate::testing;
 
-    /// Gives every parameter the gradient `value(i)` in all its places.
-    fn set_gradients(params: &Params, value: f64) {
-        crate::gradients::clear(params);
-        let mut loss = Tensor::from(0f32);
-        for (_, param) in params.iter() {
-            loss += param.tensor.sum(Kind::Float) * value;
-        }
-        loss.backward();
+    /// Every parameter with the gradient `value` in all its places.
+    fn gradients(params: &Params, value: f64) -> Gradients {
+        let full = |tensor: &Tensor| tensor.detach().full_like(value);
+        params
+            .iter()
+            .map(|(name, param)| (name.to_owned(), full(&param.tensor)))
+            .collect()
     }
 
     fn first_value(params: &Params, name: &str) -> f64 {
@@ -187,8 +187,7 @@ mod tests {
         let (decayed, plain) = ("lm_head.weight", "embeddings.weight");
         let (mut x, mut y) = (first_value(params, decayed), first_value(params, plain));
         for _ in 0..5 {
-            set_gradients(params, -0.5);
-            optimizer.step(params, 0.01);
+            optimizer.step(params, &gradients(params, -0.5), 0.01);
             let rate = 0.01 * testing::OUTER_RATE;
             x = x * (1.0 - rate * settings.weight_decay) + rate;
             y += rate;
@@ -208,8 +207,7 @@ mod tests {
         let mut x = first_value(params, name);
         let (mut m, mut v) = (0.0, 0.0);
         for (t, g) in (1..).zip([0.3, -1.2, 0.05, 0.0, 2.0]) {
-            set_gradients(params, g);
-            optimizer.step(params, 0.1);
+            optimizer.step(params, &gradients(params, g), 0.1);
             m = 0.9 * m + 0.1 * g;
             v = 0.95 * v + 0.05 * g * g;
             let (mh, vh) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.95f64.powi(t)));
@@ -224,8 +222,7 @@ mod tests {
         let params = model.params();
         let mut optimizer = AdamW::new(&OptimizerConfig::default(), params);
         let inner = "backbone.main_network.main_network.rmsnorm.weight";
-        set_gradients(params, 1.0);
-        optimizer.step(params, 0.01);
+        optimizer.step(params, &gradients(params, 1.0), 0.01);
         assert!((first_value(params, inner) - 0.99).abs() < 1e-6);
     }
 
@@ -238,8 +235,7 @@ mod tests {
         let settings = OptimizerConfig::default();
         let mut optimizer = AdamW::new(&settings, params);
         for gradient in [0.1, 0.7] {
-            set_gradients(params, gradient);
-            optimizer.step(params, 0.01);
+            optimizer.step(params, &gradients(params, gradient), 0.01);
         }
         optimizer.save(&path).unwrap();
         let again = AdamW::load(&path, &settings, params).unwrap();

@@ -18,6 +18,7 @@ use crate::adamw::AdamW;
 use crate::average::Average;
 use crate::config::RunConfig;
 use crate::trainer::{Counts, Trainer};
+use crate::workers::Workers;
 
 /// Name of the file of counts.
 pub const STATE: &str = "state.json";
@@ -141,6 +142,7 @@ pub fn load(path: &Path, config: &RunConfig, device: Device) -> Result<Trainer, 
         optimizer,
         average,
         counts: state.counts,
+        workers: Workers::new(config.train.accumulate, device),
     })
 }
 

@@ -1,23 +1,6 @@
 //! The gradient of all parameters together.
 
-use cistron_model::Params;
 use tch::{Kind, Tensor};
-
-/// Forgets all gradients.
-pub fn clear(params: &Params) {
-    for (_, param) in params.iter() {
-        param.tensor.shallow_clone().zero_grad();
-    }
-}
-
-/// Gradients of the parameters that have one, in the order of their names.
-pub fn defined(params: &Params) -> Vec<Tensor> {
-    params
-        .iter()
-        .map(|(_, param)| param.tensor.grad())
-        .filter(Tensor::defined)
-        .collect()
-}
 
 /// Euclidean norm over all values of all gradients.
 pub fn global_norm(gradients: &[Tensor]) -> f64 {

@@ -39,6 +39,7 @@ mod signals;
 #[cfg(test)]
 mod testing;
 pub mod trainer;
+pub mod workers;
 
 pub use config::RunConfig;
 pub use error::TrainError;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use cistron_model::HNet;
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::TrainError;
 use crate::adamw::AdamW;
@@ -12,8 +12,9 @@ use crate::collective::Collective;
 use crate::config::RunConfig;
 use crate::gradients;
 use crate::loader::Loader;
-use crate::loss::{Loss, Tally};
+use crate::loss::Tally;
 use crate::sampler::Place;
+use crate::workers::{Weights, Workers};
 
 /// Everything that a checkpoint holds.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Trainer {
     pub average: Option<Average>,
     /// How far it has come.
     pub counts: Counts,
+    /// Threads that run its batches.
+    pub workers: Workers,
 }
 
 /// How far a run has come.
@@ -76,6 +79,7 @@ impl Trainer {
             model,
             average,
             counts: Counts::default(),
+            workers: Workers::new(config.train.accumulate, device),
         })
     }
 
@@ -123,21 +127,15 @@ impl Trainer {
         group.sum(&mut scored);
         let shares = (parts * group.world()) as f64;
 
-        let params = self.model.params();
-        gradients::clear(params);
-        let mut tally = Tally::default();
-        for batch in &batches {
-            let output = self.model.forward(&batch.tokens, &batch.lengths);
-            let loss = Loss::of(&output, batch, self.model.config());
-            (loss.nats / scored[0].max(1.0) + loss.ratio / shares)
-                .f_backward()
-                .map_err(cistron_model::ModelError::from)?;
-            tally.add(&loss.tally);
-        }
-        let gradients = gradients::defined(params);
-        group.sum_gradients(&gradients);
+        let weights = Weights {
+            nats: 1.0 / scored[0].max(1.0),
+            ratio: 1.0 / shares,
+        };
+        let (gradients, mut tally) = self.workers.run(&self.model, batches, weights)?;
+        let all: Vec<Tensor> = gradients.values().map(Tensor::shallow_clone).collect();
+        group.sum_gradients(&all);
         reduce(&mut tally, group);
-        let norm = gradients::global_norm(&gradients);
+        let norm = gradients::global_norm(&all);
         let loss = tally.nats_per_base() + tally.ratio_loss(self.model.config());
         for (what, value) in [("loss", loss), ("gradient norm", norm)] {
             if !value.is_finite() {
@@ -150,8 +148,8 @@ impl Trainer {
                 });
             }
         }
-        gradients::clip(&gradients, norm, self.config.optimizer.clip);
-        self.optimizer.step(params, lr);
+        gradients::clip(&all, norm, self.config.optimizer.clip);
+        self.optimizer.step(self.model.params(), &gradients, lr);
         self.counts.step += 1;
         self.counts.tokens += tally.tokens;
         if let Some(average) = &mut self.average {
@@ -231,6 +229,22 @@ mod tests {
         assert_eq!(trainer.counts.step, 60);
         let tokens: u64 = reports.iter().map(|report| report.tally.tokens).sum();
         assert_eq!(trainer.counts.tokens, tokens);
+    }
+
+    /// Batches run side by side, each on one thread: how many threads there are is no matter.
+    #[test]
+    fn accumulated_steps_do_not_depend_on_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus::open(&testing::corpus(folder.path())).unwrap();
+        let config = config(&["data.batch=2", "train.accumulate=4"]);
+        let losses = |threads| {
+            tch::set_num_threads(threads);
+            let (_, reports) = run(&corpus, &config, 4);
+            reports.iter().map(|report| report.loss).collect::<Vec<_>>()
+        };
+        let one = losses(1);
+        assert_eq!(one, losses(2));
+        assert_eq!(one, losses(3));
     }
 
     #[test]
