@@ -229,6 +229,30 @@ fn chunks_tile_every_sequence() {
     }
 }
 
+/// A piece in which no sequence has a token leaves the state as it was; so does no sequence.
+#[test]
+fn empty_pieces_change_nothing() {
+    let _guard = tch::no_grad_guard();
+    for layout in 0..LAYOUTS.len() {
+        for window in [-1, 0, 3] {
+            let model = model(layout, window, 5);
+            let nothing = tokens(1, 0);
+            let (output, fresh) = model.forward_from(&nothing, &[0, 0], None);
+            assert_eq!(output.logits.size(), [0, 8]);
+            let (whole, state) = model.forward_from(&tokens(2, 20), &[14, 6], Some(&fresh));
+            let plain = model.forward(&tokens(2, 20), &[14, 6]);
+            assert!(distance(&whole.logits, &plain.logits) < 1e-4);
+            let (_, same) = model.forward_from(&nothing, &[0, 0], Some(&state));
+            let next = tokens(9, 20).reshape([2, 10]);
+            assert_eq!(
+                steps(&model, &next, &mut state.fork()),
+                steps(&model, &next, &mut same.fork())
+            );
+            assert_eq!(model.forward(&nothing, &[]).logits.size(), [0, 8]);
+        }
+    }
+}
+
 /// Every mixer's materialised matrix gives its output.
 #[test]
 fn matrices_equal_the_mixers() {
