@@ -7,7 +7,7 @@
 SHELL := bash
 CARGO ?= cargo
 
-.PHONY: help libtorch build demo test check docs clean
+.PHONY: help libtorch build demo test check clean
 
 help:
 	@echo "make demo     train a small model on E. coli, score a VCF, write tracks (about 6 minutes once built)"

@@ -13,7 +13,7 @@ use crate::output;
 pub enum CorpusCommand {
     /// Pack FASTA files into a corpus: 2 bits a base, with exact runs of every other code
     Build(Build),
-    /// Print genomes, bases, GC and duplicates of a corpus
+    /// Print genomes, bases, GC and identical genomes of a corpus
     Stats(Stats),
     /// Print a genome of a corpus as FASTA
     Export(Export),
@@ -183,6 +183,9 @@ fn stats(command: &Stats) -> anyhow::Result<()> {
             genome.gc,
             genome.ambiguous
         );
+    }
+    for same in &stats.identical {
+        text += &format!("\nidentical\t{}\n", same.join("\t"));
     }
     output::print(&text)
 }

@@ -18,6 +18,7 @@ pub struct Doctor {}
 pub fn run(global: &Global, _: Doctor) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut problems = Vec::new();
+    problems.extend(global.device().err().map(|error| format!("{error:#}")));
     let mut text = format!(
         "cistron\t{}\nlibtorch\t{} (found at {})\nsystem\t{} {}\nthreads\t{} of {cores} cores\n",
         env!("CARGO_PKG_VERSION"),

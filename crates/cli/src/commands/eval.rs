@@ -130,7 +130,10 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
                 &own
             }
         };
-        let mut progress = Progress::new(global, "eval lm", "bases", Some(genome.total_len()));
+        let total = command
+            .max_bases
+            .map_or(genome.total_len(), |max| max.min(genome.total_len()));
+        let mut progress = Progress::new(global, "eval lm", "bases", Some(total));
         let report = lm::evaluate(
             &engine,
             &genome,

@@ -63,7 +63,7 @@ pub fn run(global: &Global, command: Pretrain) -> anyhow::Result<()> {
         stop_after: command.stop_after,
     };
     if command.dry_run {
-        return output::print(&cistron_train::plan(&options)?.to_string());
+        return output::print(&format!("{}\n", cistron_train::plan(&options)?));
     }
     match cistron_train::pretrain(&options)? {
         Outcome::Finished { .. } | Outcome::Paused { .. } => Ok(()),

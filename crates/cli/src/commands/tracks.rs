@@ -34,6 +34,7 @@ enum Strands {
     /// The forward strand
     Fwd,
     /// The reverse strand
+    #[value(alias = "rc")]
     Rev,
 }
 
