@@ -49,7 +49,8 @@ fn build() -> PathBuf {
 }
 
 /// A program with nothing of the caller's environment that would change what it prints: the
-/// binary is first on `PATH`, and threads that wait do not take the cores from others.
+/// binary is first on `PATH`, models run on the CPU, and threads that wait do not take the cores
+/// from others.
 pub fn program(program: impl AsRef<OsStr>, folder: &Path) -> Command {
     let own = path().parent().expect("the binary is in a folder");
     let others = std::env::var_os("PATH").unwrap_or_default();
@@ -61,7 +62,8 @@ pub fn program(program: impl AsRef<OsStr>, folder: &Path) -> Command {
         .stdin(Stdio::null())
         .env("PATH", search.expect("no folder has a ':' in its name"))
         .env("LC_ALL", "C")
-        .env("OMP_WAIT_POLICY", "PASSIVE");
+        .env("OMP_WAIT_POLICY", "PASSIVE")
+        .env("CUDA_VISIBLE_DEVICES", "");
     for unwanted in ["COLUMNS", "CISTRON_LOG", "CLICOLOR_FORCE", "RUST_BACKTRACE"] {
         command.env_remove(unwanted);
     }
