@@ -5,6 +5,7 @@ pub fn header(contig: &str, length: usize) -> String {
     format!(
         "##fileformat=VCFv4.3\n##contig=<ID={contig},length={length}>\n\
          ##INFO=<ID=DP,Number=1,Type=Integer,Description=\"Depth\">\n\
+         ##INFO=<ID=DB,Number=0,Type=Flag,Description=\"Known\">\n\
          ##FORMAT=<ID=GT,Number=1,Type=String,Description=\"Genotype\">\n\
          #CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tone\n"
     )
@@ -30,7 +31,7 @@ pub fn records(contig: &str, bases: &[u8], count: usize) -> Vec<String> {
                     format!("{base},{}{}", other(base), &three[1..]),
                 ),
             };
-            let info = ["DP=30", ".", "DP=7;END=9"][i % 3];
+            let info = ["DP=30", ".", "DB;DP=7"][i % 3];
             let position = at + 1;
             format!(
                 "{contig}\t{position}\tv{i}\t{reference}\t{alternate}\t50.00\tPASS\t{info}\tGT\t1\n"
