@@ -15,11 +15,11 @@ const STEPS: u64 = 120;
 const PATIENCE: Duration = Duration::from_secs(100);
 
 /// The arguments of a run in the folder `out`.
-fn arguments(out: &str) -> Vec<String> {
+fn arguments(out: &str, threads: &str) -> Vec<String> {
     let fixture = Fixture::get();
     let config = Fixture::config().display().to_string();
     let corpus = fixture.corpus().display().to_string();
-    let mut arguments: Vec<String> = ["pretrain", "--threads", "1"].map(String::from).into();
+    let mut arguments: Vec<String> = ["pretrain", "--threads", threads].map(String::from).into();
     arguments.extend(["--config".into(), config, "--corpus".into(), corpus]);
     arguments.extend(["--out".into(), out.into()]);
     // With what a checkpoint must hold besides weights: a running average and half steps.
@@ -38,7 +38,7 @@ fn arguments(out: &str) -> Vec<String> {
 }
 
 fn start(folder: &Path, more: &[&str]) -> Command {
-    let mut command = cistron(folder, arguments("run"));
+    let mut command = cistron(folder, arguments("run", "1"));
     command.args(more);
     command
 }
@@ -211,6 +211,13 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
         "{names:?}"
     );
     assert_eq!(names.len(), 3, "train.keep_last of them: {names:?}");
+}
+
+#[test]
+fn threads_do_not_change_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    finish(cistron(folder.path(), arguments("run", "3"))).expect(0);
+    assert_whole(folder.path());
 }
 
 #[test]

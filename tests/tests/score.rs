@@ -2,7 +2,9 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use cistron_tests::binary::{Finished, cistron, finish};
 use cistron_tests::fixture::{Fixture, bases, gunzip};
@@ -54,7 +56,7 @@ fn score(folder: &Path, arguments: &str) -> Finished {
     finish(command(folder, &fixture.ecoli(), arguments)).expect(0)
 }
 
-fn command(folder: &Path, fasta: &Path, arguments: &str) -> std::process::Command {
+fn command(folder: &Path, fasta: &Path, arguments: &str) -> Command {
     let mut command = cistron(folder, ["score", "vcf", "-q", "--no-version"]);
     command.arg("--fasta").arg(fasta);
     command.arg("--model").arg(Fixture::get().model());
@@ -255,4 +257,40 @@ fn aliases_give_the_same_scores() {
             .stderr
             .contains("--contig-aliases")
     );
+}
+
+/// A stopped run leaves nothing: a scored VCF is whole or not there.
+#[test]
+fn a_signal_leaves_no_output() {
+    let input = Input::get();
+    let folder = tempfile::tempdir().unwrap();
+    let text = header(CONTIG, input.bases.len()) + &input.records.concat().repeat(500);
+    std::fs::write(folder.path().join("in.vcf"), text).unwrap();
+    for (signal, status) in [("-INT", 130), ("-TERM", 143)] {
+        let ecoli = Fixture::get().ecoli();
+        let mut run = command(folder.path(), &ecoli, "in.vcf -o out.vcf.gz -W --threads 1");
+        let child = run.stderr(Stdio::piped()).spawn().unwrap();
+        // The temporary output is there when scoring begins.
+        while std::fs::read_dir(folder.path()).unwrap().count() < 2 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let id = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let stopped = Finished::from(child.wait_with_output().unwrap()).expect(status);
+        assert!(
+            stopped.stderr.contains("stopped before the end"),
+            "{}",
+            stopped.stderr
+        );
+        let left = std::fs::read_dir(folder.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["in.vcf"]);
+    }
 }
