@@ -18,7 +18,7 @@ use crate::error::ScoreError;
 pub struct Tiling {
     /// Bases a tile.
     pub tile: usize,
-    /// Bases at the start of a tile that are read and dropped.
+    /// Bases at the start of a tile that are read and dropped; at most half of a circular contig.
     pub warm_up: usize,
 }
 
@@ -75,9 +75,9 @@ fn tiles(contig: &Contig, tiling: Tiling) -> Vec<Tile> {
     while done < length {
         let before = match contig.topology {
             Topology::Linear => tiling.warm_up.min(done),
-            Topology::Circular => tiling.warm_up.min(length - 1),
+            // No base twice in one tile, and no tile that is nearly all warm-up.
+            Topology::Circular => tiling.warm_up.min(length / 2),
         };
-        // No base of a circular contig twice in one tile.
         let fresh = (tiling.tile - before)
             .min(length - done)
             .min(length - before);
@@ -214,6 +214,12 @@ mod tests {
                 next += (part.length - part.keep) as i64;
             }
             prop_assert_eq!(next as usize, length);
+        }
+
+        #[test]
+        fn small_circular_contigs_take_few_tiles(length in 1usize..50) {
+            let tiling = Tiling { tile: 100, warm_up: 50 };
+            prop_assert!(tiles(&contig(length, Topology::Circular), tiling).len() <= 2);
         }
 
         #[test]
