@@ -95,12 +95,16 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The first error by the order of the items.
+    /// The first error by the order of the items, or [`ScoreError::Stopped`].
     pub fn map<I: Sync, T: Send>(
         &self,
         items: &[I],
         f: impl Fn(&HNet, &I) -> Result<T, ScoreError> + Sync,
     ) -> Result<Vec<T>, ScoreError> {
+        // Also where there is no item that would ask.
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ScoreError::Stopped);
+        }
         let results: Vec<Result<T, ScoreError>> = self.pool.install(|| {
             items
                 .par_iter()
@@ -166,7 +170,8 @@ impl Engine {
             .find(|(_, value)| !value.is_finite())
         {
             return Err(ScoreError::NotFinite {
-                place: format!("base {}", at + 1),
+                base: at + 1,
+                length: bases.len(),
                 value,
             });
         }
@@ -176,7 +181,7 @@ impl Engine {
             .map(|routing| Routed {
                 prob: floats(&routing.prob),
                 mask: Vec::<bool>::try_from(routing.mask.to_device(Device::Cpu))
-                    .unwrap_or_default(),
+                    .expect("a mask is bool and has one dimension"),
             })
             .collect();
         Ok(Reading {
@@ -205,5 +210,68 @@ pub struct Routed {
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {
-    Vec::try_from(tensor.to_device(Device::Cpu).contiguous()).unwrap_or_default()
+    Vec::try_from(tensor.to_device(Device::Cpu).contiguous())
+        .expect("an fp32 tensor of one dimension")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use cistron_model::Config;
+
+    /// An engine around a small random model with one router.
+    pub(crate) fn engine() -> Engine {
+        let text = r#"{"arch_layout": ["m1", ["T1"], "m1"], "d_model": [16, 16],
+            "d_intermediate": [0, 128], "vocab_size": 8,
+            "ssm_cfg": {"d_state": 4, "headdim": 8}, "attn_cfg":
+            {"num_heads": 2, "rotary_emb_dim": 4, "window_size": -1}}"#;
+        let config = Config::from_json(text, "config.json".as_ref()).expect("valid");
+        let model = HNet::new(&config, 1, Device::Cpu).expect("valid");
+        Engine::new(&model, 2).expect("threads")
+    }
+
+    #[test]
+    fn a_stopped_engine_says_so_even_without_work() {
+        let engine = engine();
+        assert!(
+            engine
+                .log_likelihoods::<&[u8]>(&[])
+                .expect("no work")
+                .is_empty()
+        );
+        let engine = engine.with_stop(Arc::new(AtomicBool::new(true)));
+        for work in [&[][..], &[b"ACGT"]] {
+            let result = engine.log_likelihoods::<&[u8; 4]>(work);
+            assert!(matches!(result, Err(ScoreError::Stopped)));
+        }
+    }
+
+    #[test]
+    fn a_sequence_without_bases_has_no_likelihoods() {
+        let values = engine().log_likelihoods(&[&b""[..], b"A"]).expect("read");
+        assert_eq!(values.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_score_depends_on_its_sequence_alone() {
+        let engine = engine();
+        let sequences: Vec<Vec<u8>> = (1..40)
+            .map(|i| {
+                b"ACGGTTANC"
+                    .iter()
+                    .copied()
+                    .cycle()
+                    .skip(i % 7)
+                    .take(13 * i)
+                    .collect()
+            })
+            .collect();
+        let together = engine.log_likelihoods(&sequences).expect("read");
+        for (sequence, values) in sequences.iter().zip(&together) {
+            assert_eq!(
+                &engine.log_likelihoods(&[sequence]).expect("read")[0],
+                values
+            );
+        }
+    }
 }

@@ -5,17 +5,19 @@
 pub enum ScoreError {
     /// The model gave a value that is no number.
     #[error(
-        "{place}: the model's log-likelihood is {value}; the model is broken or the device \
-         miscalculates (see `cistron selftest`, or try --device cpu)"
+        "the model's log-likelihood of base {base} in a window of {length} is {value}; the model \
+         is broken or the device miscalculates (see `cistron selftest`, or try --device cpu)"
     )]
     NotFinite {
-        /// Contig and position, or the sequence.
-        place: String,
+        /// Base of the window that was read, from 1.
+        base: usize,
+        /// Bases of that window.
+        length: usize,
         /// What came instead.
         value: f32,
     },
     /// The run was asked to stop.
-    #[error("stopped before the end; no output was written")]
+    #[error("stopped before the end; no unfinished file is left")]
     Stopped,
     /// The worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}; use fewer with --threads")]
@@ -37,6 +39,14 @@ pub enum ScoreError {
     /// The VCF could not be written.
     #[error(transparent)]
     Write(#[from] cistron_variant::writer::WriteError),
+    /// There is nothing that an evaluation could count.
+    #[error(
+        "{file}: no A, C, G or T to evaluate; leave it out, or check that it is the right file"
+    )]
+    NoBases {
+        /// The genome.
+        file: String,
+    },
     /// A setting is outside its range.
     #[error("{0}")]
     Setting(String),

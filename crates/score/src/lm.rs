@@ -124,7 +124,7 @@ struct StageSums {
 ///
 /// # Errors
 ///
-/// The context is zero, or a likelihood is not finite.
+/// The context is zero, a likelihood is not finite, or the windows hold no A, C, G or T.
 pub fn evaluate(
     engine: &Engine,
     genome: &Genome,
@@ -161,7 +161,7 @@ pub fn evaluate(
             if let Some(annotation) = annotation
                 && labels.as_ref().is_none_or(|(of, _)| *of != tile.contig)
             {
-                let of = regions::classify(annotation, contig.name.as_str(), contig.bases.len());
+                let of = regions::classify(annotation, contig);
                 labels = Some((tile.contig, of));
             }
             let bases = &contig.bases[tile.start..tile.end];
@@ -193,6 +193,11 @@ pub fn evaluate(
         }
         progress(done, total);
     }
+    if all.bases == 0 {
+        return Err(ScoreError::NoBases {
+            file: genome.path.display().to_string(),
+        });
+    }
     let tokens = stages.first().map_or(0, |stage| stage.tokens);
     Ok(LmReport {
         file: genome.path.display().to_string(),
@@ -222,4 +227,50 @@ pub fn evaluate(
             })
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::tests::engine;
+
+    fn genome(contigs: &[&str]) -> Genome {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let record = |(i, bases): (usize, &&str)| format!(">c{i}\n{bases}\n");
+        let text: String = contigs.iter().enumerate().map(record).collect();
+        let path = folder.path().join("g.fna");
+        std::fs::write(&path, text).expect("writable");
+        Genome::read(&path).expect("valid")
+    }
+
+    fn read(contigs: &[&str]) -> Result<LmReport, ScoreError> {
+        let options = LmOptions {
+            context: 4,
+            max_bases: None,
+        };
+        let chain = [Markov::new(1)];
+        evaluate(
+            &engine(),
+            &genome(contigs),
+            None,
+            &chain,
+            &options,
+            &mut |_, _| {},
+        )
+    }
+
+    #[test]
+    fn other_codes_and_empty_contigs_do_not_count() {
+        let report = read(&["", "ACGTNNA", "NN"]).expect("bases");
+        assert_eq!((report.all.bases, report.windows), (5, 3));
+        assert!(report.all.bits_per_base > 0.0);
+    }
+
+    #[test]
+    fn a_genome_without_bases_is_named_instead_of_perfect() {
+        for contigs in [&["NNNNNN"][..], &[""]] {
+            let error = read(contigs).expect_err("no bases").to_string();
+            assert!(error.contains("g.fna"), "{error}");
+        }
+    }
 }

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use cistron_genome::corpus::{Corpus, Split};
-use cistron_genome::fasta::Genome;
-use cistron_genome::gff::Annotation;
 use cistron_report::{Axis, Bar, BarPlot};
 use cistron_score::Engine;
 use cistron_score::lm::{self, LmOptions, LmReport};
 use cistron_score::markov::Markov;
 use clap::{Args, Subcommand};
 
+use crate::commands::score;
 use crate::failure::Usage;
 use crate::global::Global;
 use crate::models::ModelArg;
@@ -110,12 +109,7 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     };
     let mut reports = Vec::new();
     for path in &command.fasta {
-        let genome = Genome::read(path)?;
-        let annotation = command
-            .gff
-            .as_ref()
-            .map(|gff| Annotation::read(gff, Some(&genome)))
-            .transpose()?;
+        let (genome, annotation) = score::read_genome(path, command.gff.as_deref(), &[])?;
         let own;
         let baselines = match &shared {
             Some(shared) => shared,
