@@ -17,8 +17,9 @@ use cistron_variant::writer::VcfWriter;
 use crate::engine::Engine;
 use crate::error::ScoreError;
 
-/// Records scored together; it bounds memory and nothing else.
+/// Records scored together, and bases of their windows; both bound memory and nothing else.
 const BATCH: usize = 256;
+const BATCH_BASES: usize = 1 << 26;
 
 /// How variants are scored.
 #[derive(Debug, Clone)]
@@ -164,14 +165,15 @@ pub fn score(
         ));
     }
     writer.write_header(&splice_header(reader.header(), declaration))?;
+    let limit = batch_size(&target.genome.contigs, options);
     let mut guard = MismatchGuard::new(options.mismatch);
     let mut summary = VcfSummary::default();
-    let mut batch: Vec<Record> = Vec::with_capacity(BATCH);
+    let mut batch: Vec<Record> = Vec::with_capacity(limit);
     loop {
         let record = reader.next_record()?;
         let ended = record.is_none();
         batch.extend(record);
-        if batch.len() == BATCH || ended {
+        if batch.len() == limit || ended {
             let scores = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
             for (record, scores) in batch.iter().zip(&scores) {
                 for score in scores {
@@ -191,6 +193,13 @@ pub fn score(
     guard.finish()?;
     writer.finish()?;
     Ok(summary)
+}
+
+/// Records a batch: fewer where windows are long. A record has two windows a strand and ALT.
+fn batch_size(contigs: &[Contig], options: &VcfOptions) -> usize {
+    let longest = contigs.iter().map(|contig| contig.bases.len()).max();
+    let window = options.context.min(longest.unwrap_or(0));
+    (BATCH_BASES / (2 * options.strands.len() * window).max(1)).clamp(1, BATCH)
 }
 
 fn score_batch(
@@ -226,4 +235,33 @@ fn score_batch(
         .into_iter()
         .map(|alts| alts.into_iter().map(score).collect())
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cistron_genome::coord::Topology;
+
+    #[test]
+    fn batches_of_long_windows_are_small() {
+        let contig = |length| Contig {
+            name: "c".into(),
+            description: String::new(),
+            bases: vec![b'A'; length],
+            topology: Topology::Linear,
+        };
+        let size = |length, context| {
+            let options = VcfOptions {
+                context,
+                horizon: None,
+                strands: vec![Strand::Forward, Strand::Reverse],
+                mismatch: MismatchPolicy::Skip,
+            };
+            batch_size(&[contig(length)], &options)
+        };
+        assert_eq!(size(5_000_000, 8192), BATCH);
+        assert_eq!(size(5_000_000, 4_000_000_000), 3);
+        assert_eq!(size(100, 4_000_000_000), BATCH);
+        assert_eq!(size(0, 8192), BATCH);
+    }
 }
