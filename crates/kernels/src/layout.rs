@@ -1,7 +1,6 @@
 //! The one batch shape inside the models: sequences packed end to end.
 
-use std::cell::OnceCell;
-use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
 
 use tch::{Device, Kind, Tensor};
 
@@ -15,14 +14,21 @@ pub struct Layout {
     offsets: Vec<i64>,
     max: i64,
     device: Device,
-    slots: OnceCell<Tensor>,
-    positions: OnceCell<Tensor>,
-    valid: OnceCell<Tensor>,
+    cumulative: OnceLock<Tensor>,
+    slots: OnceLock<Tensor>,
+    positions: OnceLock<Tensor>,
+    valid: OnceLock<Tensor>,
 }
+
+// SAFETY: the index tensors are made once, under the locks, and only read from then on;
+// libtorch allows any number of readers. The recomputation of a layer in the backward
+// pass reads a layout from a thread of the autograd engine.
+#[allow(unsafe_code)]
+unsafe impl Sync for Layout {}
 
 impl Layout {
     /// A layout of sequences with these lengths, whose index tensors live on `device`.
-    pub fn new(lengths: &[i64], device: Device) -> Rc<Self> {
+    pub fn new(lengths: &[i64], device: Device) -> Arc<Self> {
         let mut offsets = Vec::with_capacity(lengths.len() + 1);
         let mut total = 0;
         offsets.push(0);
@@ -34,14 +40,15 @@ impl Layout {
             total += length;
             offsets.push(total);
         }
-        Rc::new(Self {
+        Arc::new(Self {
             max: lengths.iter().copied().max().unwrap_or(0),
             lengths: lengths.to_vec(),
             offsets,
             device,
-            slots: OnceCell::new(),
-            positions: OnceCell::new(),
-            valid: OnceCell::new(),
+            cumulative: OnceLock::new(),
+            slots: OnceLock::new(),
+            positions: OnceLock::new(),
+            valid: OnceLock::new(),
         })
     }
 
@@ -79,6 +86,14 @@ impl Layout {
     /// Whether all sequences are equally long, so that padding is a view.
     pub fn is_uniform(&self) -> bool {
         self.lengths.iter().all(|&length| length == self.max)
+    }
+
+    /// The offsets on the device: i32 `[sequences + 1]`, the `cu_seqlens` of kernels.
+    pub fn cumulative(&self) -> &Tensor {
+        self.cumulative.get_or_init(|| {
+            let offsets = Tensor::from_slice(&self.offsets);
+            offsets.to_kind(Kind::Int).to_device(self.device)
+        })
     }
 
     /// Row of each token in the padded batch flattened to `[sequences * max, …]`: i64 `[tokens]`.
@@ -146,7 +161,7 @@ pub struct Packed {
     /// `[tokens, width]`.
     pub values: Tensor,
     /// Where each sequence lies.
-    pub layout: Rc<Layout>,
+    pub layout: Arc<Layout>,
 }
 
 impl Packed {
@@ -155,7 +170,7 @@ impl Packed {
     /// # Panics
     ///
     /// When the first dimension is not the layout's total.
-    pub fn new(values: Tensor, layout: Rc<Layout>) -> Self {
+    pub fn new(values: Tensor, layout: Arc<Layout>) -> Self {
         assert_eq!(
             values.size()[0],
             layout.total(),
@@ -166,7 +181,7 @@ impl Packed {
 
     /// The same layout with other values.
     pub fn with(&self, values: Tensor) -> Self {
-        Self::new(values, Rc::clone(&self.layout))
+        Self::new(values, Arc::clone(&self.layout))
     }
 }
 

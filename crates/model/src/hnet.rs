@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cistron_kernels::{Layout, Packed};
 use tch::{Device, Kind, Tensor};
@@ -190,7 +190,7 @@ impl Routed {
             keep,
             routing,
         );
-        let z = Packed::new(inner_out, Rc::clone(chunked.layout()));
+        let z = Packed::new(inner_out, Arc::clone(chunked.layout()));
         let (back, average) =
             self.router
                 .dechunk(&z, &chunked, initial.map(|state| &state.average));

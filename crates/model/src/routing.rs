@@ -1,7 +1,7 @@
 //! Dynamic chunking: where chunks start, what goes inwards, and how it comes back
 //! (H-Net, section 2.2).
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use cistron_kernels::{Layout, Packed, ema};
 use tch::{Kind, Tensor};
@@ -200,7 +200,7 @@ impl Router {
 
 impl Chunked {
     /// Layout of the chunks.
-    pub fn layout(&self) -> &Rc<Layout> {
+    pub fn layout(&self) -> &Arc<Layout> {
         &self.selected.layout
     }
 }
