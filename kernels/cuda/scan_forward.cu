@@ -1,0 +1,233 @@
+// Forward passes of the scan: each item's own state, the hand-over between items, the outputs.
+#include "scan_common.cuh"
+#include "scan_launch.cuh"
+
+namespace cistron::cuda {
+
+// State that an item adds to a zero state, its decay and its angles.
+template <int P, int N, int R, bool TURN>
+__global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSaved saved,
+                                                           bf16* local) {
+  extern __shared__ __align__(128) char memory[];
+  bf16* k = reinterpret_cast<bf16*>(memory);
+  bf16* v = k + ROWS * N;
+  Gates& gates = *reinterpret_cast<Gates*>(v + ROWS * P);
+  float* totals = reinterpret_cast<float*>(&gates + 1);
+  float* base = totals + 8 * (N / 2);
+
+  const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
+  const int64_t number = blockIdx.x / in.heads;
+  const ScanItem item = in.item[number];
+  StatePart<P, N> state;
+  float whole = 0;
+  if (TURN)
+    for (int i = threadIdx.x; i < N / 2; i += THREADS) base[i] = 0;
+  for (int first = 0, chunk = item.chunk; first < item.tokens;
+       first += chunk_tokens<R>(), ++chunk) {
+    const int64_t token = item.start + first;
+    const int tokens = item.tokens - first;
+    __syncthreads();
+    load_tile<N, R>(k, in.b, group, token, tokens);
+    load_tile<P, R>(v, in.x, head, token, tokens);
+    load_gates<R>(gates, in, head, token, tokens);
+    copies_done();
+    __syncthreads();
+    if (TURN) {
+      if (threadIdx.x < in.angles)
+        saved.angle[(chunk * static_cast<int64_t>(in.heads) + head) * in.angles + threadIdx.x] =
+            base[threadIdx.x];
+      Angles<N, R> angles;
+      angles.load(totals, base, in, head, token, tokens);
+      rotate_tiles<N, R, false>(k, bias_of(in.b_bias, head, R * N), nullptr, nullptr, angles,
+                                in.angles, nullptr);
+      __syncthreads();
+      if (threadIdx.x < N / 2)
+        for (int w = 0; w < 8; ++w) base[threadIdx.x] += totals[w * (N / 2) + threadIdx.x];
+    }
+    const float end = gates.end[0];
+    whole += end;
+    state.scale(exp2f(end));
+    state.accumulate(v, k, [&](int row) {
+      return gates.weight[row / R] * between(end, gates.decay[row / R]);
+    });
+  }
+  bf16* out = local + (number * in.heads + head) * (P * N);
+  state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
+  if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
+  if (TURN) {
+    __syncthreads();
+    if (threadIdx.x < in.angles)
+      saved.turn[(number * in.heads + head) * in.angles + threadIdx.x] = base[threadIdx.x];
+  }
+}
+
+// States before every item of a sequence, one after another; a thread holds one pair of channels.
+template <bool TURN>
+__global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved saved,
+                                                   const bf16* local, float* final_state) {
+  const int size = in.head_dim * in.state / 2;
+  const int64_t sequence = blockIdx.y / in.heads;
+  const int head = blockIdx.y % in.heads;
+  const int place = blockIdx.x * 256 + threadIdx.x;
+  if (place >= size) return;
+  const int pair = place % (in.state / 2);
+  const int64_t whole = static_cast<int64_t>(sequence * in.heads + head) * size + place;
+  float2 carry = in.initial ? reinterpret_cast<const float2*>(in.initial)[whole] : float2{0, 0};
+  const int64_t first = in.first_item[sequence], last = in.first_item[sequence + 1];
+  const uint32_t* added = reinterpret_cast<const uint32_t*>(local);
+  uint32_t* states = reinterpret_cast<uint32_t*>(saved.states);
+  auto slot = [&](int64_t item) { return ((item + sequence) * in.heads + head) * size + place; };
+  constexpr int AHEAD = 8;
+  for (int64_t start = first; start < last; start += AHEAD) {
+    uint32_t next[AHEAD];
+    float keep[AHEAD], turn[AHEAD];
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      if (start + j >= last) break;
+      const int64_t row = (start + j) * in.heads + head;
+      next[j] = added[row * size + place];
+      keep[j] = saved.decay[row];
+      turn[j] = TURN && pair < in.angles ? saved.turn[row * in.angles + pair] : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      if (start + j >= last) break;
+      states[slot(start + j)] = pack(carry.x, carry.y);
+      const float2 add = unpack(next[j]);
+      const float decay = exp2f(keep[j]);
+      carry.x = fmaf(carry.x, decay, add.x);
+      carry.y = fmaf(carry.y, decay, add.y);
+      if (TURN && pair < in.angles) {
+        float sine, cosine;
+        sine_cosine(turn[j], sine, cosine);
+        carry = make_float2(carry.x * cosine + carry.y * sine, carry.y * cosine - carry.x * sine);
+      }
+    }
+  }
+  states[slot(last)] = pack(carry.x, carry.y);
+  if (final_state) reinterpret_cast<float2*>(final_state)[whole] = carry;
+}
+
+template <int P, int N, int R, bool TURN>
+__global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved saved,
+                                                      ScanGradientRows y) {
+  extern __shared__ __align__(128) char memory[];
+  bf16* q = reinterpret_cast<bf16*>(memory);
+  bf16* k = q + ROWS * N;
+  bf16* v = k + ROWS * N;
+  bf16* p = v + ROWS * P;
+  bf16* s = p + ROWS * (P > ROWS ? P : ROWS);
+  Gates& gates = *reinterpret_cast<Gates*>(s + P * N);
+  float* totals = reinterpret_cast<float*>(&gates + 1);
+
+  const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
+  const int64_t number = blockIdx.x / in.heads;
+  const ScanItem item = in.item[number];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  // Causality leaves the last row tiles more work: spread them over the schedulers.
+  const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
+  const float skip = in.skip ? in.skip[head] : 0.0f;
+  StatePart<P, N> state;
+  state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
+  state.write(s);
+  for (int first = 0, chunk = item.chunk; first < item.tokens;
+       first += chunk_tokens<R>(), ++chunk) {
+    const int64_t token = item.start + first;
+    const int tokens = item.tokens - first;
+    if (first > 0) {
+      __syncthreads();
+      state.write(s);
+    }
+    load_tile<N, R>(q, in.c, group, token, tokens);
+    load_tile<N, R>(k, in.b, group, token, tokens);
+    load_tile<P, R>(v, in.x, head, token, tokens);
+    load_gates<R>(gates, in, head, token, tokens);
+    copies_done();
+    __syncthreads();
+    if (TURN) {
+      Angles<N, R> angles;
+      angles.load(totals, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+                  in, head, token, tokens);
+      rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
+                               bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
+      __syncthreads();
+    }
+    {
+      Part<4> scores;
+      if (32 * half < row + 16) scores.template add<N, N>(q, row, k, 32 * half);
+      scores.each(row, 32 * half, [&](float& a, float& b, int, int i, int j) {
+        const int t = i / R;
+        auto weight = [&](int column) {
+          const int u = column / R;
+          if (u > t) return 0.0f;
+          return u == t ? gates.gamma[t]
+                        : gates.weight[u] * between(gates.decay[t], gates.decay[u]);
+        };
+        word(p + at<ROWS>(i, j)) = pack(a * weight(j), b * weight(j + 1));
+      });
+    }
+    __syncthreads();
+    Part<P / 16> out;
+    const int column = half * (P / 2);
+    out.template add<N, N>(q, row, s, column);
+    const int low = (row + (lane >> 2)) / R, high = (row + (lane >> 2) + 8) / R;
+    out.scale_rows(exp2f(gates.decay[low]), exp2f(gates.decay[high]));
+    out.template add_transposed<ROWS, P>(p, row, v, column, 0, row + 16);
+    const float end = gates.end[0];
+    state.scale(exp2f(end));
+    state.accumulate(v, k, [&](int i) {
+      return gates.weight[i / R] * between(end, gates.decay[i / R]);
+    });
+    __syncthreads();
+    out.each(row, column, [&](float& a, float& b, int, int i, int j) {
+      const float2 x = unpack(word(v + at<P>(i, j)));
+      word(p + at<P>(i, j)) = pack(fmaf(skip, x.x, a), fmaf(skip, x.y, b));
+    });
+    __syncthreads();
+    store_tile<P, R>(p, y, head, token, tokens);
+  }
+}
+
+namespace {
+
+template <int P, int N, int R, bool TURN>
+void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
+         cudaStream_t stream) {
+  const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
+  const size_t angles = TURN ? (8 + 1) * (N / 2) * sizeof(float) : 0;
+  if (in.items > 0) {
+    const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles;
+    allow(local_states<P, N, R, TURN>, size);
+    local_states<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.local);
+    check("local_states");
+  }
+  if (in.sequences > 0) {
+    const dim3 grid((P * N / 2 + 255) / 256, static_cast<unsigned>(in.sequences * in.heads));
+    pass_states<TURN><<<grid, 256, 0, stream>>>(in, saved, out.local, out.final_state);
+    check("pass_states");
+  }
+  if (in.items > 0 && out.y.data != nullptr) {
+    const size_t size =
+        (2 * ROWS * N + ROWS * P + ROWS * (P > ROWS ? P : ROWS) + P * N) * sizeof(bf16) +
+        sizeof(Gates) + angles;
+    allow(outputs<P, N, R, TURN>, size);
+    outputs<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.y);
+    check("outputs");
+  }
+}
+
+}  // namespace
+
+bool scan_supported(int head_dim, int state, int rank, int angles) {
+  return dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
+}
+
+void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
+                  cudaStream_t stream) {
+  dispatch(in.head_dim, in.state, in.rank, in.angles >= 0, [&](auto shape) {
+    using S = decltype(shape);
+    run<S::P, S::N, S::R, S::TURN>(in, saved, out, stream);
+  });
+}
+
+}  // namespace cistron::cuda

@@ -1,0 +1,280 @@
+#include "scan.h"
+
+#include "../shim.h"
+
+#include <ATen/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#ifdef CISTRON_CUDA
+#include "../cuda/scan.h"
+#endif
+
+namespace cistron::ops {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::Variable;
+using torch::autograd::variable_list;
+
+ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads, std::int64_t rank,
+                   at::Device device) {
+  const std::int64_t chunk = 64 / rank;
+  std::int64_t total = 0;
+  for (auto length : lengths) total += length;
+  // Enough items to fill the chip several times over, long enough that what passes
+  // between them is little: 4 to 16 chunks.
+  std::int64_t per_item = total * heads / (chunk * 2048);
+  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 16) * chunk;
+  std::vector<std::int64_t> items, first;
+  std::int64_t start = 0, chunks = 0;
+  for (std::size_t sequence = 0; sequence < lengths.size(); ++sequence) {
+    first.push_back(static_cast<std::int64_t>(items.size()) / 3);
+    for (std::int64_t at = 0; at < lengths[sequence]; at += per_item) {
+      const std::int64_t tokens = std::min(per_item, lengths[sequence] - at);
+      items.insert(items.end(),
+                   {start + at, tokens | static_cast<std::int64_t>(sequence) << 32, chunks});
+      chunks += (tokens + chunk - 1) / chunk;
+    }
+    start += lengths[sequence];
+  }
+  first.push_back(static_cast<std::int64_t>(items.size()) / 3);
+  return {at::tensor(items, at::kLong).reshape({-1, 3}).to(device),
+          at::tensor(first, at::kLong).to(device), chunks};
+}
+
+#ifdef CISTRON_CUDA
+
+namespace {
+
+cudaStream_t stream_of(const Tensor& tensor) {
+  const auto device = tensor.device();
+  return static_cast<cudaStream_t>(
+      c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle());
+}
+
+// A tensor [tokens, rank, something, width] whose rows can be copied 16 bytes at a time.
+Tensor aligned(const Tensor& t) {
+  bool good = t.stride(-1) == 1 && reinterpret_cast<std::uintptr_t>(t.data_ptr()) % 16 == 0;
+  for (std::int64_t d = 0; d + 1 < t.dim(); ++d)
+    good = good && (t.size(d) == 1 || t.stride(d) % 8 == 0);
+  return good ? t : t.contiguous();
+}
+
+cuda::ScanRows rows(const Tensor& t, int rank, int head) {
+  return {reinterpret_cast<const __nv_bfloat16*>(t.data_ptr()), t.stride(0), t.stride(rank),
+          t.stride(head)};
+}
+
+cuda::ScanGradientRows gradient_rows(const Tensor& t, int rank, int head) {
+  return {reinterpret_cast<__nv_bfloat16*>(t.data_ptr()), t.stride(0), t.stride(rank),
+          t.stride(head)};
+}
+
+const float* floats(const Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+
+Tensor gates(const Tensor& t) { return t.to(at::kFloat).contiguous(); }
+
+enum Input { X, B, C, B_BIAS, C_BIAS, THETA, DELTA, DECAY, WEIGHT, GAMMA, SKIP, INITIAL, INPUTS };
+
+cuda::ScanInputs inputs_of(const variable_list& t, const Tensor& items, const Tensor& first,
+                           std::int64_t chunks) {
+  cuda::ScanInputs in{};
+  in.head_dim = t[X].size(3);
+  in.state = t[B].size(3);
+  in.rank = t[X].size(2);
+  in.angles = t[THETA].defined() ? t[THETA].size(1) : -1;
+  in.heads = t[X].size(1);
+  in.groups = t[B].size(2);
+  in.items = items.size(0);
+  in.sequences = first.size(0) - 1;
+  in.chunks = chunks;
+  in.item = reinterpret_cast<const cuda::ScanItem*>(items.const_data_ptr<std::int64_t>());
+  in.first_item = first.const_data_ptr<std::int64_t>();
+  in.x = rows(t[X], 2, 1);
+  in.b = rows(t[B], 1, 2);
+  in.c = rows(t[C], 1, 2);
+  in.b_bias = floats(t[B_BIAS]);
+  in.c_bias = floats(t[C_BIAS]);
+  in.theta = floats(t[THETA]);
+  in.delta = floats(t[DELTA]);
+  in.log_decay = floats(t[DECAY]);
+  in.weight = floats(t[WEIGHT]);
+  in.gamma = floats(t[GAMMA]);
+  in.skip = floats(t[SKIP]);
+  in.initial = floats(t[INITIAL]);
+  return in;
+}
+
+template <typename T>
+T* pointer(const Tensor& t) {
+  return reinterpret_cast<T*>(t.data_ptr());
+}
+
+cuda::ScanSaved saved_of(const Tensor& states, const Tensor& decay, const Tensor& turn,
+                         const Tensor& angle) {
+  return {pointer<__nv_bfloat16>(states), pointer<float>(decay), pointer<float>(turn),
+          pointer<float>(angle)};
+}
+
+struct Scan : torch::autograd::Function<Scan> {
+  // `present` tells which inputs `given` holds: autograd's lists know no absent tensors.
+  static variable_list forward(AutogradContext* ctx, at::TensorList given, std::int64_t present,
+                               const Tensor& items, const Tensor& first, std::int64_t chunks,
+                               bool keep) {
+    variable_list t(INPUTS);
+    for (int i = 0, next = 0; i < INPUTS; ++i)
+      if (present >> i & 1) t[i] = given[next++];
+    t[X] = aligned(t[X]);
+    t[B] = aligned(t[B]);
+    t[C] = aligned(t[C]);
+    for (int i = B_BIAS; i < INPUTS; ++i)
+      if (t[i].defined()) t[i] = gates(t[i]);
+    const at::OptionalDeviceGuard guard(t[X].device());
+    const auto in = inputs_of(t, items, first, chunks);
+    const auto half = t[X].options(), single = half.dtype(at::kFloat);
+    const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
+    Tensor states = at::empty({in.items + in.sequences, in.heads, in.head_dim, in.state}, half);
+    Tensor decay = at::empty({in.items, in.heads}, single);
+    Tensor turn = at::empty({in.items, in.heads, angles}, single);
+    Tensor angle = at::empty({chunks, in.heads, angles}, single);
+    Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
+    Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
+    Tensor last = keep ? at::empty({in.sequences, in.heads, in.head_dim, in.state}, single)
+                       : at::empty({0}, single);
+    cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
+                          pointer<__nv_bfloat16>(local)};
+    cuda::scan_forward(in, saved_of(states, decay, turn, angle), out, stream_of(y));
+    variable_list kept = t;
+    kept.insert(kept.end(), {items, first, states, decay, turn, angle});
+    ctx->save_for_backward(kept);
+    ctx->saved_data["chunks"] = chunks;
+    ctx->saved_data["keep"] = keep;
+    ctx->saved_data["present"] = present;
+    if (!keep) ctx->mark_non_differentiable({last});
+    return {y, last};
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const auto kept = ctx->get_saved_variables();
+    const variable_list t(kept.begin(), kept.begin() + INPUTS);
+    const Tensor &items = kept[INPUTS], &first = kept[INPUTS + 1];
+    const at::OptionalDeviceGuard guard(t[X].device());
+    const auto in = inputs_of(t, items, first, ctx->saved_data["chunks"].toInt());
+    const auto saved =
+        saved_of(kept[INPUTS + 2], kept[INPUTS + 3], kept[INPUTS + 4], kept[INPUTS + 5]);
+    const auto half = t[X].options(), single = half.dtype(at::kFloat);
+    const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
+    const bool turns = in.angles >= 0;
+    const Tensor dy = grads[0].defined() ? aligned(grads[0].to(at::kBFloat16))
+                                         : at::zeros({tokens, in.heads, in.rank, in.head_dim}, half);
+    const bool keep = ctx->saved_data["keep"].toBool();
+    const Tensor dlast = keep && grads[1].defined() ? gates(grads[1]) : Tensor();
+
+    auto gate = [&] { return at::empty({tokens, in.heads}, single); };
+    Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
+    Tensor dstates = at::empty_like(kept[INPUTS + 2]);
+    Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
+    Tensor dx = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
+    Tensor db = at::empty({tokens, in.heads, in.rank, in.state}, half), dc = at::empty_like(db);
+    Tensor dtheta = at::empty({tokens, in.heads, angles}, half);
+    Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
+    const std::int64_t biases = turns ? in.items : 0;
+    Tensor db_bias = at::empty({biases, in.heads, in.rank, in.state}, single);
+    Tensor dc_bias = at::empty_like(db_bias);
+    Tensor dskip = at::empty({in.items, in.heads}, single);
+    Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
+    cuda::ScanGradients out{rows(dy, 2, 1),
+                            floats(dlast),
+                            pointer<__nv_bfloat16>(local),
+                            pointer<__nv_bfloat16>(dstates),
+                            pointer<float>(across),
+                            pointer<float>(dangle),
+                            gradient_rows(dx, 2, 1),
+                            pointer<__nv_bfloat16>(db),
+                            pointer<__nv_bfloat16>(dc),
+                            pointer<__nv_bfloat16>(dtheta),
+                            pointer<float>(ddecay),
+                            pointer<float>(dweight),
+                            pointer<float>(dgamma),
+                            pointer<float>(ddelta),
+                            pointer<float>(db_bias),
+                            pointer<float>(dc_bias),
+                            pointer<float>(dskip),
+                            dinitial.defined() ? pointer<float>(dinitial) : nullptr};
+    const auto stream = stream_of(dy);
+    cuda::scan_backward(in, saved, out, stream);
+    auto over_heads = [&](const Tensor& per_head) {
+      // [tokens, heads, rank, state] to [tokens, rank, groups, state]
+      Tensor sum = at::empty({tokens, in.groups, in.rank, in.state}, half);
+      cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(sum), tokens,
+                           in.heads, in.groups, in.rank * in.state, stream);
+      return sum.transpose(1, 2);
+    };
+    variable_list result(INPUTS);
+    result[X] = dx;
+    result[B] = over_heads(db);
+    result[C] = over_heads(dc);
+    if (turns) {
+      result[B_BIAS] = db_bias.sum(0);
+      result[C_BIAS] = dc_bias.sum(0);
+      if (angles % 8 == 0 && angles > 0) {
+        Tensor sum = at::empty({tokens, angles}, half);
+        cuda::scan_sum_heads(pointer<__nv_bfloat16>(dtheta), pointer<__nv_bfloat16>(sum), tokens,
+                             in.heads, 1, angles, stream);
+        result[THETA] = sum.to(at::kFloat);
+      } else {
+        result[THETA] = dtheta.sum({1}, false, at::kFloat);
+      }
+      result[DELTA] = ddelta;
+    }
+    result[DECAY] = ddecay;
+    result[WEIGHT] = dweight;
+    result[GAMMA] = dgamma;
+    if (t[SKIP].defined()) result[SKIP] = dskip.sum(0);
+    result[INITIAL] = dinitial;
+    // One gradient for each present input, and none for the five other arguments.
+    const std::int64_t present = ctx->saved_data["present"].toInt();
+    variable_list compact;
+    for (int i = 0; i < INPUTS; ++i)
+      if (present >> i & 1) compact.push_back(result[i]);
+    compact.resize(compact.size() + 5);
+    return compact;
+  }
+};
+
+}  // namespace
+
+bool scan_supported(std::int64_t head_dim, std::int64_t state, std::int64_t rank,
+                    std::int64_t angles) {
+  return cuda::scan_supported(head_dim, state, rank, angles);
+}
+
+std::tuple<Tensor, Tensor> scan(const ScanTensors& in, const ScanPlan& plan, bool keep) {
+  auto optional = [](const std::optional<Tensor>& t) { return t ? *t : Tensor(); };
+  variable_list given{in.x,           in.b,         in.c,      optional(in.b_bias),
+                      optional(in.c_bias), optional(in.theta), optional(in.delta), in.log_decay,
+                      in.weight,      in.gamma,     optional(in.skip), optional(in.initial)};
+  variable_list defined;
+  std::int64_t present = 0;
+  for (int i = 0; i < INPUTS; ++i)
+    if (given[i].defined()) {
+      defined.push_back(given[i]);
+      present |= std::int64_t{1} << i;
+    }
+  auto out = Scan::apply(at::TensorList(defined), present, plan.items, plan.first_item, plan.chunks,
+                         keep);
+  return {out[0], out[1]};
+}
+
+#else
+
+bool scan_supported(std::int64_t, std::int64_t, std::int64_t, std::int64_t) { return false; }
+
+std::tuple<Tensor, Tensor> scan(const ScanTensors&, const ScanPlan&, bool) {
+  TORCH_CHECK(false, "this build has no CUDA kernels");
+}
+
+#endif
+
+}  // namespace cistron::ops

@@ -1,0 +1,36 @@
+// The scan as a differentiable operator over packed tensors.
+#pragma once
+#include <ATen/ATen.h>
+#include <optional>
+#include <tuple>
+#include <vector>
+
+namespace cistron::ops {
+
+// How sequences are cut into items: made once a layout, used by every layer.
+struct ScanPlan {
+  at::Tensor items;       // i64 [items, 3]: start, tokens | sequence << 32, first chunk
+  at::Tensor first_item;  // i64 [sequences + 1]
+  std::int64_t chunks;
+};
+
+ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads, std::int64_t rank,
+                   at::Device device);
+
+struct ScanTensors {
+  at::Tensor x;  // bf16 [tokens, heads, rank, head_dim]
+  at::Tensor b, c;  // bf16 [tokens, rank, groups, state]
+  std::optional<at::Tensor> b_bias, c_bias;  // fp32 [heads, rank, state]
+  std::optional<at::Tensor> theta, delta;  // fp32 [tokens, angles], [tokens, heads]
+  at::Tensor log_decay, weight, gamma;  // fp32 [tokens, heads]
+  std::optional<at::Tensor> skip;       // fp32 [heads]
+  std::optional<at::Tensor> initial;    // fp32 [sequences, heads, head_dim, state]
+};
+
+// y bf16 [tokens, heads, rank, head_dim] and, when `keep`, the state after every sequence.
+std::tuple<at::Tensor, at::Tensor> scan(const ScanTensors& in, const ScanPlan& plan, bool keep);
+
+bool scan_supported(std::int64_t head_dim, std::int64_t state, std::int64_t rank,
+                    std::int64_t angles);
+
+}  // namespace cistron::ops
