@@ -7,6 +7,7 @@
 #include "shim.h"
 
 #include <ATen/Context.h>
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/DeviceGuard.h>
 #include <dlfcn.h>
 #include <malloc.h>
@@ -49,5 +50,20 @@ std::int64_t cistron_cuda_version(char* error, std::size_t size) {
     if (at::hasCUDA()) version = at::detail::getCUDAHooks().versionCUDART();
   });
   return version;
+}
+
+// Products of fp32 matrices on the GPU with inputs rounded to TF32 (10 bits), or in full.
+void cistron_allow_tf32(bool allow) { at::globalContext().setAllowTF32CuBLAS(allow); }
+
+// Bytes that the caching allocator has had in use at most since the last reset, or -1.
+std::int64_t cistron_peak_memory(std::int64_t device, bool reset, char* error, std::size_t size) {
+  std::int64_t bytes = -1;
+  guarded(error, size, [&] {
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    if (reset) at::accelerator::resetPeakStats(index);
+    // The first entry counts all pools together.
+    bytes = at::accelerator::getDeviceStats(index).allocated_bytes[0].peak;
+  });
+  return bytes;
 }
 }

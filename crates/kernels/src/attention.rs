@@ -1,9 +1,103 @@
 //! Causal softmax attention with an optional sliding window.
+//!
+//! On CUDA in bf16 or fp16 libtorch's flash attention runs over packed sequences; the
+//! plain form works on padded batches and is used everywhere else.
+
+use std::ffi::{CStr, c_char, c_void};
 
 use tch::{Kind, Tensor};
 
+use crate::Layout;
+
+#[allow(unsafe_code)]
+mod ffi {
+    use super::{c_char, c_void};
+    unsafe extern "C" {
+        pub fn cistron_flash_attention(
+            q: *const c_void,
+            k: *const c_void,
+            v: *const c_void,
+            query_offsets: *const c_void,
+            key_offsets: *const c_void,
+            max_query: i64,
+            max_key: i64,
+            window: i64,
+            error: *mut c_char,
+            size: usize,
+        ) -> *mut c_void;
+    }
+}
+
 /// Queries handled at once where a window makes the mask a band.
 const BLOCK: i64 = 512;
+
+/// Whether [`packed`] runs as flash attention: on CUDA, in bf16 or fp16, with heads of at
+/// most 256 channels, a multiple of 8.
+pub fn flash_supported(q: &Tensor) -> bool {
+    let head_dim = q.size().last().copied().unwrap_or(0);
+    q.device().is_cuda()
+        && matches!(q.kind(), Kind::BFloat16 | Kind::Half)
+        && head_dim <= 256
+        && head_dim % 8 == 0
+}
+
+/// Attention of packed sequences to themselves.
+///
+/// - `q`, `k`, `v`: `[tokens, heads, head_dim]`, packed by `layout`
+/// - `window`: the last `window + 1` keys are seen; `-1` sees all
+///
+/// Softmax scale `1/√head_dim`; returns the shape of `q`.
+pub fn packed(q: &Tensor, k: &Tensor, v: &Tensor, layout: &Layout, window: i64) -> Tensor {
+    if layout.total() > 0 && flash_supported(q) {
+        return flash(q, k, v, layout, layout, window);
+    }
+    let padded = |t: &Tensor| layout.pad(t).transpose(1, 2);
+    let y = causal(&padded(q), &padded(k), &padded(v), window);
+    layout.unpad(&y.transpose(1, 2))
+}
+
+/// Flash attention of packed queries to packed keys; the last query of each sequence
+/// stands at its last key.
+///
+/// - `q`: `[tokens, heads, head_dim]`, packed by `queries`; `k`, `v` by `keys`
+///
+/// # Panics
+///
+/// Where [`flash_supported`] does not hold, or libtorch refuses.
+pub fn flash(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    queries: &Layout,
+    keys: &Layout,
+    window: i64,
+) -> Tensor {
+    let mut error = [0 as c_char; 1024];
+    let pointer = |tensor: &Tensor| tensor.as_ptr().cast::<c_void>();
+    // SAFETY: the tensors live through the call; the shim writes at most `len` bytes and
+    // ends them with NUL, and a pointer that is not null is a new tensor of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        let output = ffi::cistron_flash_attention(
+            pointer(q),
+            pointer(k),
+            pointer(v),
+            pointer(queries.cumulative()),
+            pointer(keys.cumulative()),
+            queries.max(),
+            keys.max(),
+            window,
+            error.as_mut_ptr(),
+            error.len(),
+        );
+        assert!(
+            !output.is_null(),
+            "flash attention: {}",
+            CStr::from_ptr(error.as_ptr()).to_string_lossy()
+        );
+        Tensor::from_ptr(output.cast())
+    }
+}
 
 /// Attention of a padded batch, positions counted from the same origin in queries and keys.
 ///

@@ -8,6 +8,7 @@
 //! lie one after another in one tensor `[tokens, …]`.
 
 pub mod attention;
+pub mod checkpoint;
 pub mod conv;
 pub mod ema;
 pub mod layout;

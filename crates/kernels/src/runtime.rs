@@ -14,6 +14,13 @@ mod ffi {
         pub fn cistron_load_cuda(error: *mut c_char, size: usize) -> bool;
         pub fn cistron_driver_present() -> bool;
         pub fn cistron_cuda_version(error: *mut c_char, size: usize) -> i64;
+        pub fn cistron_allow_tf32(allow: bool);
+        pub fn cistron_peak_memory(
+            device: i64,
+            reset: bool,
+            error: *mut c_char,
+            size: usize,
+        ) -> i64;
     }
 }
 
@@ -118,6 +125,29 @@ pub fn cuda_version() -> Option<(i64, i64)> {
     #[allow(unsafe_code)]
     let version = unsafe { ffi::cistron_cuda_version(error.as_mut_ptr(), error.len()) };
     (version > 0).then_some((version / 1000, version % 1000 / 10))
+}
+
+/// Whether products of fp32 matrices on a GPU round their inputs to TF32 (10 bits of
+/// mantissa) and run on tensor cores; for the whole process. Off at the start.
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: the function sets an option of libtorch and touches no memory of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        ffi::cistron_allow_tf32(allow);
+    }
+}
+
+/// The most bytes that tensors on a GPU have held since the last reset; none elsewhere.
+pub fn peak_memory(device: Device, reset: bool) -> Option<u64> {
+    let Device::Cuda(index) = device else {
+        return None;
+    };
+    let mut error = [0 as c_char; 1024];
+    // SAFETY: as in `load_cuda`.
+    #[allow(unsafe_code)]
+    let bytes =
+        unsafe { ffi::cistron_peak_memory(index as i64, reset, error.as_mut_ptr(), error.len()) };
+    u64::try_from(bytes).ok()
 }
 
 /// Resolves `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the first GPU, else the CPU.
