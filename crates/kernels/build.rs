@@ -12,8 +12,14 @@ fn main() {
         .expect("libtorch/lib has a parent")
         .join("include");
     let root = PathBuf::from("../../kernels");
-    let sources =
-        ["runtime.cpp", "ops/attention.cpp", "ops/checkpoint.cpp"].map(|file| root.join(file));
+    let sources = [
+        "runtime.cpp",
+        "ops/attention.cpp",
+        "ops/checkpoint.cpp",
+        "ops/graph.cpp",
+        "ops/step.cpp",
+    ]
+    .map(|file| root.join(file));
     for source in &sources {
         println!("cargo:rerun-if-changed={}", source.display());
     }

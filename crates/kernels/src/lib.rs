@@ -11,10 +11,12 @@ pub mod attention;
 pub mod checkpoint;
 pub mod conv;
 pub mod ema;
+pub mod graph;
 pub mod layout;
 pub mod norm;
 pub mod rotary;
 pub mod runtime;
 pub mod scan;
+pub mod step;
 
 pub use layout::{Layout, Packed};

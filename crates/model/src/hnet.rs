@@ -1,5 +1,7 @@
 //! The hierarchical network and its language-model wrapper.
 
+mod decode;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -225,6 +227,7 @@ impl Routed {
             .iter()
             .map(|&row| state.seen[row as usize])
             .collect();
+        let seen = Tensor::from_slice(&seen).to_device(device);
         let prob = self.router.step(&rows.take(&state.last), &encoded, &seen);
         rows.put(&mut state.last, encoded.shallow_clone());
         for &row in &rows.list {

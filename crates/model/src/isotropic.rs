@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::arch::Stack;
 use crate::config::Config;
+use crate::decode::LayerCache;
 use crate::mixer::Mixer;
 use crate::params::Params;
 use crate::state::{LayerState, Rows};
@@ -104,6 +105,12 @@ impl Isotropic {
     /// One token of some sequences: `[rows, width]` to the same.
     pub fn step(&self, x: &Tensor, rows: &Rows, states: &mut [LayerState]) -> Tensor {
         self.run(x, |i, mixer, u| mixer.step(&u, rows, &mut states[i]))
+    }
+
+    /// One token of every sequence, `[sequences, width]` to the same; sequences outside `mask`
+    /// keep their memory.
+    pub fn decode(&self, x: &Tensor, caches: &mut [LayerCache], mask: &Tensor) -> Tensor {
+        self.run(x, |i, mixer, u| mixer.decode(&u, &mut caches[i], mask))
     }
 
     pub fn empty_state(&self, sequences: i64, device: Device) -> Vec<LayerState> {

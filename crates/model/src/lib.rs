@@ -9,6 +9,7 @@
 pub mod arch;
 pub mod checkpoint;
 pub mod config;
+pub mod decode;
 pub mod error;
 pub mod generate;
 pub mod golden;

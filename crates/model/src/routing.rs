@@ -153,10 +153,9 @@ impl Router {
         )
     }
 
-    /// One token: `previous` and `current` `[rows, width]`; probability fp32 `[rows]`.
-    pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &[bool]) -> Tensor {
-        let seen: Vec<bool> = seen.to_vec();
-        let seen = Tensor::from_slice(&seen).to_device(current.device());
+    /// One token: `previous` and `current` `[rows, width]`, and whether there was a token before,
+    /// bool `[rows]`; probability fp32 `[rows]`.
+    pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &Tensor) -> Tensor {
         self.probability(previous, current)
             .masked_fill(&seen.logical_not(), 1.0)
     }

@@ -1,9 +1,10 @@
 //! Causal multi-head attention with a sliding window and partial rotary embedding.
 
-use cistron_kernels::{Packed, attention, rotary};
+use cistron_kernels::{Packed, attention, rotary, step};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
+use crate::decode::AttentionCache;
 use crate::params::Params;
 use crate::state::{AttentionState, LayerState, Rows};
 
@@ -178,6 +179,23 @@ impl Attention {
             &key_positions,
             self.window,
         );
+        self.finish(&y)
+    }
+
+    pub(crate) fn decode(&self, u: &Tensor, cache: &mut AttentionCache, mask: &Tensor) -> Tensor {
+        let qkv = u.linear(&self.qkv, None::<&Tensor>);
+        let sizes = step::Attention {
+            heads: self.heads,
+            head_dim: self.head_dim,
+            window: self.window,
+            rotary_dim: self.rotary_dim,
+        };
+        let rows = step::Rows {
+            mask: Some(mask),
+            ..step::Rows::default()
+        };
+        let y = step::attention(&qkv, sizes, &mut cache.k, &mut cache.v, &cache.seen, rows);
+        cache.seen += mask.to_kind(Kind::Int64);
         self.finish(&y)
     }
 

@@ -5,6 +5,7 @@ use cistron_kernels::Packed;
 use cistron_kernels::conv;
 use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::{self, Scan};
+use cistron_kernels::step;
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
@@ -150,6 +151,27 @@ impl Mamba2 {
         let (y, next) = scan::step(&log_decay, &delta, &x, &b, &c, &rows.take(&state.ssm));
         rows.put(&mut state.ssm, next);
         self.finish(&y, &x, &z)
+    }
+
+    pub(crate) fn decode(&self, u: &Tensor, cache: &mut Mamba2State, mask: &Tensor) -> Tensor {
+        let projected = u.linear(&self.in_proj, None::<&Tensor>);
+        let weights = step::Mamba2 {
+            conv_weight: &self.conv_weight,
+            conv_bias: &self.conv_bias,
+            dt_bias: &self.dt_bias,
+            a_log: &self.a_log,
+            d: &self.d,
+            head_dim: self.head_dim,
+            states: self.states,
+            groups: 1,
+        };
+        let rows = step::Rows {
+            mask: Some(mask),
+            ..step::Rows::default()
+        };
+        let y = step::mamba2(&projected, &weights, &mut cache.conv, &mut cache.ssm, rows);
+        let z = projected.narrow(-1, 0, self.inner);
+        gated_rms_norm(&y, &z, &self.norm).linear(&self.out_proj, None::<&Tensor>)
     }
 
     pub(crate) fn empty_state(&self, sequences: i64, device: Device) -> LayerState {

@@ -12,6 +12,7 @@ pub use mamba2::Mamba2;
 
 use crate::arch::MixerKind;
 use crate::config::Config;
+use crate::decode::LayerCache;
 use crate::params::Params;
 use crate::state::{LayerState, Rows};
 
@@ -72,6 +73,15 @@ impl Mixer {
             (Self::Mamba2(mixer), LayerState::Mamba2(state)) => mixer.step(u, rows, state),
             (Self::Attention(mixer), LayerState::Attention(state)) => mixer.step(u, rows, state),
             _ => unreachable!("a state comes from a model of the same layout"),
+        }
+    }
+
+    /// One token of every sequence, with memory changed in place where `mask` says so.
+    pub(crate) fn decode(&self, u: &Tensor, cache: &mut LayerCache, mask: &Tensor) -> Tensor {
+        match (self, cache) {
+            (Self::Mamba2(mixer), LayerCache::Mamba2(cache)) => mixer.decode(u, cache, mask),
+            (Self::Attention(mixer), LayerCache::Attention(cache)) => mixer.decode(u, cache, mask),
+            _ => unreachable!("a cache comes from a model of the same layout"),
         }
     }
 
