@@ -33,7 +33,7 @@ pub fn causal_conv1d_silu(
     for k in 1..width {
         y = y.addcmul(&extended.narrow(1, k, length), &taps.get(k));
     }
-    (y.silu(), extended)
+    (y.silu().to_kind(x.kind()), extended)
 }
 
 /// The last `width - 1` inputs of every sequence: the `tail` for what follows.
@@ -57,8 +57,8 @@ pub fn tail(extended: &Tensor, layout: &Layout, width: i64) -> Tensor {
 /// Returns the output `[rows, channels]` and the new tail.
 pub fn step(x: &Tensor, weight: &Tensor, bias: &Tensor, tail: &Tensor) -> (Tensor, Tensor) {
     let width = weight.size()[2];
-    let window = Tensor::cat(&[tail, &x.unsqueeze(1)], 1);
+    let window = Tensor::cat(&[&tail.to_kind(x.kind()), &x.unsqueeze(1)], 1);
     let taps = weight.squeeze_dim(1).transpose(0, 1).unsqueeze(0);
     let y = (&window * taps).sum_dim_intlist([1i64].as_slice(), false, Kind::Float) + bias;
-    (y.silu(), window.narrow(1, 1, width - 1))
+    (y.silu().to_kind(x.kind()), window.narrow(1, 1, width - 1))
 }

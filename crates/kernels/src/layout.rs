@@ -96,26 +96,36 @@ impl Layout {
         })
     }
 
+    /// Each token's number plus the value of its sequence: i64 `[tokens]`. Only the values
+    /// travel to the device, and nothing comes back.
+    fn spread(&self, values: &[i64]) -> Tensor {
+        let here = |list: &[i64]| Tensor::from_slice(list).to_device(self.device);
+        let numbers = Tensor::arange(self.total(), (Kind::Int64, self.device));
+        if self.lengths.len() == 1 {
+            return numbers + values[0];
+        }
+        let lengths = here(&self.lengths);
+        numbers + here(values).repeat_interleave_self_tensor(&lengths, 0, self.total())
+    }
+
     /// Row of each token in the padded batch flattened to `[sequences * max, …]`: i64 `[tokens]`.
     fn slots(&self) -> &Tensor {
         self.slots.get_or_init(|| {
-            let mut slots = Vec::with_capacity(self.total() as usize);
-            for (row, &length) in self.lengths.iter().enumerate() {
-                let base = row as i64 * self.max;
-                slots.extend(base..base + length);
-            }
-            Tensor::from_slice(&slots).to_device(self.device)
+            // A token moves by the padding of the rows before its own.
+            let shifts: Vec<i64> = (0..)
+                .zip(&self.offsets)
+                .take(self.lengths.len())
+                .map(|(row, offset)| row * self.max - offset)
+                .collect();
+            self.spread(&shifts)
         })
     }
 
     /// Position of each token within its sequence: i64 `[tokens]`.
     pub fn positions(&self) -> &Tensor {
         self.positions.get_or_init(|| {
-            let mut positions = Vec::with_capacity(self.total() as usize);
-            for &length in &self.lengths {
-                positions.extend(0..length);
-            }
-            Tensor::from_slice(&positions).to_device(self.device)
+            let starts: Vec<i64> = self.offsets.iter().map(|offset| -offset).collect();
+            self.spread(&starts[..self.lengths.len()])
         })
     }
 

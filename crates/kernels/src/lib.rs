@@ -20,3 +20,11 @@ pub mod scan;
 pub mod step;
 
 pub use layout::{Layout, Packed};
+
+use tch::Tensor;
+
+/// `x weightᵀ` in the kind of `x`: `[…, in]` and `[out, in]` to `[…, out]`. A weight of
+/// another kind is converted, and its gradient comes back in its own.
+pub fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    x.linear(&weight.to_kind(x.kind()), None::<&Tensor>)
+}

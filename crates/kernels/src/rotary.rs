@@ -19,6 +19,7 @@ pub fn rotate(x: &Tensor, positions: &Tensor, rotary_dim: i64) -> Tensor {
     let frequency = (exponent * -BASE.ln()).exp();
     let angle = positions.to_kind(Kind::Float).unsqueeze(-1) * frequency;
     let (cos, sin) = (angle.cos().unsqueeze(1), angle.sin().unsqueeze(1));
+    let (cos, sin) = (cos.to_kind(x.kind()), sin.to_kind(x.kind()));
     let head_dim = x.size()[2];
     let (a, b) = (x.narrow(2, 0, half), x.narrow(2, half, half));
     Tensor::cat(

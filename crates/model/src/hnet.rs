@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::arch::Arch;
 use crate::checkpoint;
+use crate::compute::{Compute, Precision};
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::isotropic::Isotropic;
@@ -100,54 +101,62 @@ impl Stage {
         x: &Packed,
         initial: Option<&StageState>,
         keep: bool,
+        compute: &Compute,
         routing: &mut Vec<Routing>,
     ) -> (Tensor, Option<StageState>) {
         let outer = x.values.size()[1];
         let x = x.with(self.widen(&x.values));
         let (y, state) = match (&self.network, initial) {
             (Network::Main(main), None) => {
-                let (y, state) = main.forward(&x, None, keep);
+                let (y, state) = main.forward(&x, None, keep, compute);
                 (y.values, StageState::Main(state))
             }
             (Network::Main(main), Some(StageState::Main(initial))) => {
-                let (y, state) = main.forward(&x, Some(initial), keep);
+                let (y, state) = main.forward(&x, Some(initial), keep, compute);
                 (y.values, StageState::Main(state))
             }
-            (Network::Routed(stage), None) => stage.forward(&x, None, keep, routing),
+            (Network::Routed(stage), None) => stage.forward(&x, None, keep, compute, routing),
             (Network::Routed(stage), Some(StageState::Routed(initial))) => {
-                stage.forward(&x, Some(initial), keep, routing)
+                stage.forward(&x, Some(initial), keep, compute, routing)
             }
             _ => unreachable!("a state comes from a model of the same layout"),
         };
         (y.narrow(1, 0, outer), keep.then_some(state))
     }
 
-    fn step(&self, x: &Tensor, rows: &Rows, state: &mut StageState, total: i64) -> Tensor {
+    fn step(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        state: &mut StageState,
+        total: i64,
+        compute: &Compute,
+    ) -> Tensor {
         let outer = x.size()[1];
         let x = self.widen(x);
         let y = match (&self.network, state) {
-            (Network::Main(main), StageState::Main(state)) => main.step(&x, rows, state),
+            (Network::Main(main), StageState::Main(state)) => main.step(&x, rows, state, compute),
             (Network::Routed(stage), StageState::Routed(state)) => {
-                stage.step(&x, rows, state, total)
+                stage.step(&x, rows, state, total, compute)
             }
             _ => unreachable!("a state comes from a model of the same layout"),
         };
         y.narrow(1, 0, outer)
     }
 
-    fn empty_state(&self, sequences: i64, width: i64, device: Device) -> StageState {
+    fn empty_state(&self, sequences: i64, width: i64, options: (Kind, Device)) -> StageState {
         match &self.network {
-            Network::Main(main) => StageState::Main(main.empty_state(sequences, device)),
+            Network::Main(main) => StageState::Main(main.empty_state(sequences, options)),
             Network::Routed(stage) => {
                 let width = width + self.pad.as_ref().map_or(0, |pad| pad.size()[0]);
-                let zeros = || Tensor::zeros([sequences, width], (Kind::Float, device));
+                let zeros = || Tensor::zeros([sequences, width], (Kind::Float, options.1));
                 StageState::Routed(Box::new(RoutedState {
-                    encoder: stage.encoder.empty_state(sequences, device),
+                    encoder: stage.encoder.empty_state(sequences, options),
                     seen: vec![false; sequences as usize],
                     last: zeros(),
                     average: zeros(),
-                    inner: stage.inner.empty_state(sequences, width, device),
-                    decoder: stage.decoder.empty_state(sequences, device),
+                    inner: stage.inner.empty_state(sequences, width, options),
+                    decoder: stage.decoder.empty_state(sequences, options),
                 }))
             }
         }
@@ -177,11 +186,15 @@ impl Routed {
         x: &Packed,
         initial: Option<&RoutedState>,
         keep: bool,
+        compute: &Compute,
         routing: &mut Vec<Routing>,
     ) -> (Tensor, StageState) {
-        let (encoded, encoder) =
-            self.encoder
-                .forward(x, initial.map(|state| state.encoder.as_slice()), keep);
+        let (encoded, encoder) = self.encoder.forward(
+            x,
+            initial.map(|state| state.encoder.as_slice()),
+            keep,
+            compute,
+        );
         let residual = self.residual(&encoded.values);
         let before = initial.map(|state| (&state.last, state.seen.as_slice()));
         let (chunked, decided) = self.router.chunk(&encoded, before);
@@ -190,6 +203,7 @@ impl Routed {
             &chunked.selected,
             initial.map(|state| &state.inner),
             keep,
+            compute,
             routing,
         );
         let z = Packed::new(inner_out, Arc::clone(chunked.layout()));
@@ -200,6 +214,7 @@ impl Routed {
             &x.with(back + residual),
             initial.map(|state| state.decoder.as_slice()),
             keep,
+            compute,
         );
         let inner = inner_state.unwrap_or_else(|| StageState::Main(Vec::new()));
         let (last, seen) = if keep {
@@ -218,9 +233,16 @@ impl Routed {
         (decoded.values, StageState::Routed(Box::new(state)))
     }
 
-    fn step(&self, x: &Tensor, rows: &Rows, state: &mut RoutedState, total: i64) -> Tensor {
+    fn step(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        state: &mut RoutedState,
+        total: i64,
+        compute: &Compute,
+    ) -> Tensor {
         let device = x.device();
-        let encoded = self.encoder.step(x, rows, &mut state.encoder);
+        let encoded = self.encoder.step(x, rows, &mut state.encoder, compute);
         let residual = self.residual(&encoded);
         let seen: Vec<bool> = rows
             .list
@@ -249,6 +271,7 @@ impl Routed {
                 &inner_rows,
                 &mut state.inner,
                 total,
+                compute,
             );
             let p = self
                 .router
@@ -262,6 +285,7 @@ impl Routed {
             &(rows.take(&state.average) + residual),
             rows,
             &mut state.decoder,
+            compute,
         )
     }
 }
@@ -307,6 +331,7 @@ pub struct HNet {
     head: Tensor,
     backbone: Stage,
     device: Device,
+    compute: Compute,
 }
 
 impl HNet {
@@ -324,7 +349,7 @@ impl HNet {
         ))
     }
 
-    /// A model around parameters that follow from `config`.
+    /// A model around parameters that follow from `config`; it computes in fp32.
     pub fn with_params(config: Config, params: Params, device: Device) -> Self {
         let embeddings = params.tensor("embeddings.weight");
         let head = params.get("lm_head.weight").map_or_else(
@@ -339,7 +364,29 @@ impl HNet {
             head,
             backbone,
             device,
+            compute: Compute::new(Precision::Fp32),
         }
+    }
+
+    /// The same model, computing otherwise. Parameters stay fp32 leaves: each is converted
+    /// where it is used, and gradients come back in fp32.
+    #[must_use]
+    pub fn with_compute(self, compute: Compute) -> Self {
+        Self { compute, ..self }
+    }
+
+    /// A model with the same values for inference: the large matrices are converted once,
+    /// and nothing requires a gradient.
+    #[must_use]
+    pub fn for_inference(&self, precision: Precision) -> Self {
+        let params = self.params.for_inference(precision.kind());
+        Self::with_params(self.config.clone(), params, self.device)
+            .with_compute(Compute::new(precision))
+    }
+
+    /// How it computes.
+    pub fn compute(&self) -> &Compute {
+        &self.compute
     }
 
     /// Reads a model folder (`config.json`, `model.safetensors`).
@@ -393,11 +440,13 @@ impl HNet {
             self.params.shallow_clone(),
             self.device,
         )
+        .with_compute(self.compute.clone())
     }
 
     /// A model with the same values, whose parameters gather gradients of their own.
     pub fn leaves(&self) -> Self {
         Self::with_params(self.config.clone(), self.params.leaves(), self.device)
+            .with_compute(self.compute.clone())
     }
 
     /// Scores the token after each of `tokens`, i64 `[tokens]`, packed by `lengths`.
@@ -442,10 +491,14 @@ impl HNet {
         let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
         let x = Packed::new(x, Layout::new(lengths, self.device));
         let mut routing = Vec::new();
-        let (y, stage) =
-            self.backbone
-                .forward(&x, initial.map(|state| &state.stage), keep, &mut routing);
-        let logits = y.linear(&self.head, None::<&Tensor>);
+        let (y, stage) = self.backbone.forward(
+            &x,
+            initial.map(|state| &state.stage),
+            keep,
+            &self.compute,
+            &mut routing,
+        );
+        let logits = self.logits(&y);
         let sequences = lengths.len() as i64;
         (
             Output { logits, routing },
@@ -455,9 +508,10 @@ impl HNet {
 
     /// The state of `sequences` sequences that have seen nothing.
     pub fn empty_state(&self, sequences: i64) -> State {
+        let options = (self.compute.kind(), self.device);
         let stage = self
             .backbone
-            .empty_state(sequences, self.config.d_model[0], self.device);
+            .empty_state(sequences, self.config.d_model[0], options);
         State { stage, sequences }
     }
 
@@ -475,7 +529,12 @@ impl HNet {
         let rows = Rows::all(state.sequences);
         let y = self
             .backbone
-            .step(&x, &rows, &mut state.stage, state.sequences);
-        y.linear(&self.head, None::<&Tensor>)
+            .step(&x, &rows, &mut state.stage, state.sequences, &self.compute);
+        self.logits(&y)
+    }
+
+    /// Scores in fp32.
+    fn logits(&self, y: &Tensor) -> Tensor {
+        y.to_kind(Kind::Float).linear(&self.head, None::<&Tensor>)
     }
 }

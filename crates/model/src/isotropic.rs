@@ -1,10 +1,14 @@
 //! A stack of pre-norm residual blocks with a norm at its end.
 
-use cistron_kernels::Packed;
+use std::sync::Arc;
+
+use cistron_kernels::checkpoint::checkpoint;
 use cistron_kernels::norm::rms_norm;
+use cistron_kernels::{Packed, linear};
 use tch::{Device, Kind, Tensor};
 
 use crate::arch::Stack;
+use crate::compute::Compute;
 use crate::config::Config;
 use crate::decode::LayerCache;
 use crate::mixer::Mixer;
@@ -20,8 +24,8 @@ struct SwiGlu {
 
 impl SwiGlu {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let halves = x.linear(&self.fc1, None::<&Tensor>).chunk(2, -1);
-        (halves[1].silu() * &halves[0]).linear(&self.fc2, None::<&Tensor>)
+        let halves = linear(x, &self.fc1).chunk(2, -1);
+        linear(&(halves[1].silu() * &halves[0]), &self.fc2)
     }
 }
 
@@ -30,13 +34,64 @@ struct Layer {
     norm1: Tensor,
     mixer: Mixer,
     ffn: Option<(Tensor, SwiGlu)>,
+    /// All of its parameters.
+    leaves: Vec<Tensor>,
+}
+
+// SAFETY: the parameters are only read, which libtorch allows from any number of threads.
+// A layer is read by others while it runs again in the backward pass.
+#[allow(unsafe_code)]
+unsafe impl Sync for Layer {}
+
+/// The residual stream (fp32) and what the last branch adds to it, in the order
+/// of their sum.
+struct Stream {
+    residual: Tensor,
+    branch: Option<Tensor>,
+}
+
+impl Stream {
+    fn new(x: &Tensor) -> Self {
+        Self {
+            residual: x.to_kind(Kind::Float),
+            branch: None,
+        }
+    }
+
+    /// Adds the branch at last: fp32.
+    fn sum(self) -> Tensor {
+        match self.branch {
+            Some(branch) => self.residual + branch,
+            None => self.residual,
+        }
+    }
+
+    /// Adds the branch and normalises the sum, in `kind`.
+    fn norm(&mut self, weight: &Tensor, kind: Kind) -> Tensor {
+        if let Some(branch) = self.branch.take() {
+            self.residual = &self.residual + branch;
+        }
+        rms_norm(&self.residual, weight).to_kind(kind)
+    }
+}
+
+impl Layer {
+    fn run(&self, stream: &mut Stream, kind: Kind, mix: impl FnOnce(&Mixer, Tensor) -> Tensor) {
+        let mixed = mix(&self.mixer, stream.norm(&self.norm1, kind));
+        stream.branch = Some(mixed);
+        if let Some((norm2, ffn)) = &self.ffn {
+            let u = stream.norm(norm2, kind);
+            stream.branch = Some(ffn.forward(&u));
+        }
+    }
 }
 
 /// An isotropic stack: encoder, decoder or main network.
 #[derive(Debug)]
 pub(crate) struct Isotropic {
-    layers: Vec<Layer>,
+    layers: Vec<Arc<Layer>>,
     norm: Tensor,
+    stage: usize,
 }
 
 impl Isotropic {
@@ -50,7 +105,9 @@ impl Isotropic {
         let layer = |(i, block): (usize, &crate::arch::Block)| {
             let get = |name: &str| params.tensor(&format!("{prefix}layers.{i}.{name}"));
             let mixer = format!("{prefix}layers.{i}.mixer.");
-            Layer {
+            let own = format!("{prefix}layers.{i}.");
+            let leaves = params.iter().filter(|(name, _)| name.starts_with(&own));
+            Arc::new(Layer {
                 norm1: get("norm1.weight"),
                 mixer: Mixer::new(block.mixer, config, stage, &mixer, params),
                 ffn: block.ffn.then(|| {
@@ -60,11 +117,15 @@ impl Isotropic {
                     };
                     (get("norm2.weight"), ffn)
                 }),
-            }
+                leaves: leaves
+                    .map(|(_, param)| param.tensor.shallow_clone())
+                    .collect(),
+            })
         };
         Self {
             layers: stack.blocks().iter().enumerate().map(layer).collect(),
             norm: params.tensor(&format!("{prefix}rmsnorm.weight")),
+            stage,
         }
     }
 
@@ -73,17 +134,37 @@ impl Isotropic {
         self.layers.iter().map(|layer| &layer.mixer)
     }
 
-    /// Runs the blocks around the residual stream `x` (fp32) with `mix` as the mixers.
-    fn run(&self, x: &Tensor, mut mix: impl FnMut(usize, &Mixer, Tensor) -> Tensor) -> Tensor {
-        let mut residual = x.to_kind(Kind::Float);
+    /// Runs the blocks around the residual stream `x` with `mix` as the mixers; returns
+    /// tensors of `kind`.
+    fn run(
+        &self,
+        x: &Tensor,
+        kind: Kind,
+        mut mix: impl FnMut(usize, &Mixer, Tensor) -> Tensor,
+    ) -> Tensor {
+        let mut stream = Stream::new(x);
         for (i, layer) in self.layers.iter().enumerate() {
-            let mixed = mix(i, &layer.mixer, rms_norm(&residual, &layer.norm1));
-            residual = &residual + mixed;
-            if let Some((norm2, ffn)) = &layer.ffn {
-                residual = &residual + ffn.forward(&rms_norm(&residual, norm2));
-            }
+            layer.run(&mut stream, kind, |mixer, u| mix(i, mixer, u));
         }
-        rms_norm(&residual, &self.norm)
+        stream.norm(&self.norm, kind)
+    }
+
+    /// As [`Isotropic::run`] from nothing, keeping the input of each layer alone.
+    fn run_checkpointed(&self, x: &Packed, kind: Kind) -> Tensor {
+        let mut residual = x.values.to_kind(Kind::Float);
+        for layer in &self.layers {
+            let (own, layout) = (Arc::clone(layer), Arc::clone(&x.layout));
+            let leaves: Vec<&Tensor> = layer.leaves.iter().collect();
+            residual = checkpoint(&residual, &leaves, move |residual| {
+                let mut stream = Stream::new(residual);
+                own.run(&mut stream, kind, |mixer, u| {
+                    let u = Packed::new(u, Arc::clone(&layout));
+                    mixer.forward(&u, None, false).0
+                });
+                stream.sum()
+            });
+        }
+        Stream::new(&residual).norm(&self.norm, kind)
     }
 
     /// `[tokens, width]` to the same, from `initial`; the states after it when `keep`.
@@ -92,9 +173,14 @@ impl Isotropic {
         x: &Packed,
         initial: Option<&[LayerState]>,
         keep: bool,
+        compute: &Compute,
     ) -> (Packed, Vec<LayerState>) {
+        let again = compute.checkpointing.covers(self.stage);
+        if again && initial.is_none() && !keep && x.values.requires_grad() {
+            return (x.with(self.run_checkpointed(x, compute.kind())), Vec::new());
+        }
         let mut states = Vec::new();
-        let out = self.run(&x.values, |i, mixer, u| {
+        let out = self.run(&x.values, compute.kind(), |i, mixer, u| {
             let (y, state) = mixer.forward(&x.with(u), initial.map(|states| &states[i]), keep);
             states.extend(state);
             y
@@ -103,8 +189,16 @@ impl Isotropic {
     }
 
     /// One token of some sequences: `[rows, width]` to the same.
-    pub fn step(&self, x: &Tensor, rows: &Rows, states: &mut [LayerState]) -> Tensor {
-        self.run(x, |i, mixer, u| mixer.step(&u, rows, &mut states[i]))
+    pub fn step(
+        &self,
+        x: &Tensor,
+        rows: &Rows,
+        states: &mut [LayerState],
+        compute: &Compute,
+    ) -> Tensor {
+        self.run(x, compute.kind(), |i, mixer, u| {
+            mixer.step(&u, rows, &mut states[i])
+        })
     }
 
     /// One token of every sequence, `[sequences, width]` to the same; sequences outside `mask`
@@ -113,10 +207,11 @@ impl Isotropic {
         self.run(x, |i, mixer, u| mixer.decode(&u, &mut caches[i], mask))
     }
 
-    pub fn empty_state(&self, sequences: i64, device: Device) -> Vec<LayerState> {
+    /// Memory of nothing; keys, values and convolution tails are of `kind`.
+    pub fn empty_state(&self, sequences: i64, options: (Kind, Device)) -> Vec<LayerState> {
         let empty = |mixer: &Mixer| match mixer {
-            Mixer::Mamba2(mixer) => mixer.empty_state(sequences, device),
-            Mixer::Attention(mixer) => mixer.empty_state(sequences, device),
+            Mixer::Mamba2(mixer) => mixer.empty_state(sequences, options),
+            Mixer::Attention(mixer) => mixer.empty_state(sequences, options),
         };
         self.mixers().map(empty).collect()
     }

@@ -8,6 +8,7 @@
 
 pub mod arch;
 pub mod checkpoint;
+mod compute;
 pub mod config;
 pub mod decode;
 pub mod error;
@@ -23,6 +24,7 @@ mod routing;
 pub mod state;
 
 pub use cistron_kernels::{Layout, Packed};
+pub use compute::{Checkpointing, Compute, Every, Precision};
 pub use config::{Config, Numerics};
 pub use error::ModelError;
 pub use hnet::{HNet, Output};

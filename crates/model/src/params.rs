@@ -24,6 +24,15 @@ enum Init {
     StepSize,
 }
 
+/// Ends of the names of the matrices that are multiplied in the compute kind.
+const PRODUCTS: [&str; 5] = [
+    ".in_proj.weight",
+    ".out_proj.weight",
+    ".Wqkv.weight",
+    ".fc1.weight",
+    ".fc2.weight",
+];
+
 /// What the configuration says of one parameter.
 #[derive(Debug, Clone)]
 pub struct Spec {
@@ -41,7 +50,7 @@ pub struct Spec {
 /// One parameter of a model.
 #[derive(Debug)]
 pub struct Param {
-    /// The value: an fp32 leaf that requires a gradient.
+    /// The value: an fp32 leaf that requires a gradient (see [`Params::for_inference`]).
     pub tensor: Tensor,
     /// Stage it belongs to, outermost 0.
     pub stage: usize,
@@ -120,6 +129,20 @@ impl Params {
             param.tensor = param.tensor.detach().set_requires_grad(true);
         }
         leaves
+    }
+
+    /// The same values without gradients, the matrices of mixers and SwiGLUs in `kind`.
+    pub fn for_inference(&self, kind: Kind) -> Self {
+        let mut params = self.shallow_clone();
+        for (name, param) in &mut params.0 {
+            let value = param.tensor.detach();
+            param.tensor = if PRODUCTS.iter().any(|suffix| name.ends_with(suffix)) {
+                value.to_kind(kind)
+            } else {
+                value
+            };
+        }
+        params
     }
 
     /// Handles on the same tensors, for another thread.

@@ -1,6 +1,8 @@
 //! Causal multi-head attention with a sliding window and partial rotary embedding.
 
-use cistron_kernels::{Packed, attention, rotary, step};
+use std::sync::Arc;
+
+use cistron_kernels::{Layout, Packed, attention, linear, rotary, step};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
@@ -34,16 +36,15 @@ impl Attention {
 
     /// Rotated queries and keys, and values: `[tokens, heads, head_dim]` each.
     fn project(&self, u: &Tensor, positions: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let qkv = u
-            .linear(&self.qkv, None::<&Tensor>)
-            .reshape([-1, 3, self.heads, self.head_dim]);
-        let rotate = |i: i64| rotary::rotate(&qkv.select(1, i), positions, self.rotary_dim);
-        (rotate(0), rotate(1), qkv.select(1, 2))
+        let qkv = linear(u, &self.qkv).reshape([-1, 3, self.heads, self.head_dim]);
+        // Taken apart at once: the gradient is put together at once, too.
+        let parts = qkv.unbind(1);
+        let rotate = |i: usize| rotary::rotate(&parts[i], positions, self.rotary_dim);
+        (rotate(0), rotate(1), parts[2].shallow_clone())
     }
 
     fn finish(&self, y: &Tensor) -> Tensor {
-        y.reshape([-1, self.heads * self.head_dim])
-            .linear(&self.out_proj, None::<&Tensor>)
+        linear(&y.reshape([-1, self.heads * self.head_dim]), &self.out_proj)
     }
 
     pub(crate) fn forward(
@@ -64,25 +65,30 @@ impl Attention {
             }
         };
         let (q, k, v) = self.project(&u.values, &positions);
+        let options = (u.values.kind(), device);
+        let Some(state) = initial else {
+            let y = attention::packed(&q, &k, &v, layout, self.window);
+            let empty = || self.empty(layout.sequences(), options);
+            let next = keep.then(|| {
+                self.remember(&empty(), &layout.pad(&k), &layout.pad(&v), layout.lengths())
+            });
+            return (self.finish(&y), next);
+        };
+        if layout.total() > 0 && attention::flash_supported(&q) {
+            let (keys, all_k, all_v) = self.join(state, &k, &v, layout);
+            let y = attention::flash(&q, &all_k, &all_v, layout, &keys, self.window);
+            let next = keep
+                .then(|| self.remember(state, &layout.pad(&k), &layout.pad(&v), layout.lengths()));
+            return (self.finish(&y), next);
+        }
         // [sequences, max, heads, head_dim]
         let (q, k, v) = (layout.pad(&q), layout.pad(&k), layout.pad(&v));
         let heads_first = |t: &Tensor| t.transpose(1, 2);
-        let Some(state) = initial else {
-            let y = attention::causal(
-                &heads_first(&q),
-                &heads_first(&k),
-                &heads_first(&v),
-                self.window,
-            );
-            let empty = || self.empty(layout.sequences(), device);
-            let next = keep.then(|| self.remember(&empty(), &k, &v, layout.lengths()));
-            return (self.finish(&layout.unpad(&heads_first(&y))), next);
-        };
         let steps = Tensor::arange(layout.max(), (Kind::Int64, device)).unsqueeze(0);
         let here = steps + offset(&state.seen).unsqueeze(1);
         let (all_k, all_v) = (
-            Tensor::cat(&[&state.k, &k], 1),
-            Tensor::cat(&[&state.v, &v], 1),
+            Tensor::cat(&[&state.k.to_kind(k.kind()), &k], 1),
+            Tensor::cat(&[&state.v.to_kind(v.kind()), &v], 1),
         );
         let y = attention::positioned(
             &heads_first(&q),
@@ -94,6 +100,34 @@ impl Attention {
         );
         let next = keep.then(|| self.remember(state, &k, &v, layout.lengths()));
         (self.finish(&layout.unpad(&heads_first(&y))), next)
+    }
+
+    /// Held and new keys and values of each sequence end to end, with their layout.
+    fn join(
+        &self,
+        state: &AttentionState,
+        k: &Tensor,
+        v: &Tensor,
+        layout: &Layout,
+    ) -> (Arc<Layout>, Tensor, Tensor) {
+        let counts: Vec<i64> = state
+            .held
+            .iter()
+            .zip(layout.lengths())
+            .map(|(held, length)| held + length)
+            .collect();
+        let keys = Layout::new(&counts, k.device());
+        let cut = |held: &Tensor, new: &Tensor| {
+            let held = held.to_kind(new.kind());
+            let mut parts = Vec::with_capacity(2 * counts.len());
+            for (row, &length) in layout.lengths().iter().enumerate() {
+                let slots = held.get(row as i64);
+                parts.push(slots.narrow(0, 0, state.held[row]));
+                parts.push(new.narrow(0, layout.offsets()[row], length));
+            }
+            Tensor::cat(&parts, 0)
+        };
+        (keys, cut(&state.k, k), cut(&state.v, v))
     }
 
     /// The state after `lengths` more tokens with keys and values `[sequences, max, heads, head_dim]`.
@@ -126,7 +160,7 @@ impl Attention {
             index.extend(std::iter::repeat_n(0, (slots - kept) as usize));
         }
         let gather = |old: &Tensor, new: &Tensor| {
-            let both = Tensor::cat(&[old, new], 1);
+            let both = Tensor::cat(&[&old.to_kind(new.kind()), new], 1);
             let index = Tensor::from_slice(&index)
                 .to_device(both.device())
                 .reshape([-1, slots, 1, 1])
@@ -162,14 +196,18 @@ impl Attention {
             Some(rows.index(device)),
             Some(Tensor::from_slice(&held).to_device(device)),
         ];
-        state.k = state.k.index_put(&place, &k, false);
-        state.v = state.v.index_put(&place, &v, false);
+        let kind = state.k.kind();
+        state.k = state.k.index_put(&place, &k.to_kind(kind), false);
+        state.v = state.v.index_put(&place, &v.to_kind(kind), false);
         for &row in &rows.list {
             state.held[row as usize] += 1;
             state.seen[row as usize] += 1;
         }
         let slots = held.iter().copied().max().unwrap_or(0) + 1;
-        let cut = |t: &Tensor| rows.take(t).narrow(1, 0, slots).transpose(1, 2);
+        let cut = |t: &Tensor| {
+            let held = rows.take(t).narrow(1, 0, slots).transpose(1, 2);
+            held.to_kind(q.kind())
+        };
         let key_positions = rows.take(&state.positions()).narrow(1, 0, slots);
         let y = attention::positioned(
             &q.unsqueeze(2),
@@ -199,13 +237,8 @@ impl Attention {
         self.finish(&y)
     }
 
-    fn empty(&self, sequences: i64, device: Device) -> AttentionState {
-        let room = || {
-            Tensor::zeros(
-                [sequences, 1, self.heads, self.head_dim],
-                (Kind::Float, device),
-            )
-        };
+    fn empty(&self, sequences: i64, options: (Kind, Device)) -> AttentionState {
+        let room = || Tensor::zeros([sequences, 1, self.heads, self.head_dim], options);
         let none = || vec![0; sequences as usize];
         AttentionState {
             k: room(),
@@ -215,8 +248,8 @@ impl Attention {
         }
     }
 
-    pub(crate) fn empty_state(&self, sequences: i64, device: Device) -> LayerState {
-        LayerState::Attention(self.empty(sequences, device))
+    pub(crate) fn empty_state(&self, sequences: i64, options: (Kind, Device)) -> LayerState {
+        LayerState::Attention(self.empty(sequences, options))
     }
 
     fn single(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {

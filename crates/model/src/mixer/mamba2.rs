@@ -1,11 +1,11 @@
 //! The Mamba-2 block (Dao and Gu 2024): in-projection, causal convolution,
 //! selective scan, gated norm, out-projection.
 
-use cistron_kernels::Packed;
 use cistron_kernels::conv;
 use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::{self, Scan};
 use cistron_kernels::step;
+use cistron_kernels::{Packed, linear};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
@@ -66,11 +66,11 @@ impl Mamba2 {
 
     /// Splits `[z | x B C | Δ]` along the last dimension.
     fn project(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let projected = u.linear(&self.in_proj, None::<&Tensor>);
-        let mixed = self.conv_channels();
-        let z = projected.narrow(-1, 0, self.inner);
-        let xbc = projected.narrow(-1, self.inner, mixed);
-        (z, xbc, projected.narrow(-1, self.inner + mixed, self.heads))
+        // Taken apart at once: the gradient is put together at once, too.
+        let widths = [self.inner, self.conv_channels(), self.heads];
+        let parts = linear(u, &self.in_proj).split_with_sizes(widths.as_slice(), -1);
+        let [z, xbc, dt] = parts.try_into().expect("three widths make three parts");
+        (z, xbc, dt)
     }
 
     /// After the convolution: `xbc` `[…, inner + 2 states]`, `dt` `[…, heads]` before its softplus.
@@ -80,10 +80,16 @@ impl Mamba2 {
         shape.extend([self.heads, self.head_dim]);
         let delta = (dt.to_kind(Kind::Float) + &self.dt_bias).softplus();
         let log_decay = -(&delta * self.a_log.exp());
+        // The plain scan computes in fp32 whatever came in.
+        let widths = [self.inner, self.states, self.states];
+        let parts = xbc
+            .to_kind(Kind::Float)
+            .split_with_sizes(widths.as_slice(), -1);
+        let [x, b, c] = parts.try_into().expect("three widths make three parts");
         Projected {
-            x: xbc.narrow(-1, 0, self.inner).reshape(&shape),
-            b: xbc.narrow(-1, self.inner, self.states),
-            c: xbc.narrow(-1, self.inner + self.states, self.states),
+            x: x.reshape(&shape),
+            b,
+            c,
             delta,
             log_decay,
         }
@@ -92,7 +98,8 @@ impl Mamba2 {
     /// Adds the skip, gates, normalises and projects: `y` `[…, heads, head_dim]`.
     fn finish(&self, y: &Tensor, x: &Tensor, z: &Tensor) -> Tensor {
         let y = (y + x * self.d.unsqueeze(-1)).reshape(z.size());
-        gated_rms_norm(&y, z, &self.norm).linear(&self.out_proj, None::<&Tensor>)
+        let normed = gated_rms_norm(&y, z, &self.norm).to_kind(z.kind());
+        linear(&normed, &self.out_proj)
     }
 
     pub(crate) fn forward(
@@ -174,15 +181,12 @@ impl Mamba2 {
         gated_rms_norm(&y, &z, &self.norm).linear(&self.out_proj, None::<&Tensor>)
     }
 
-    pub(crate) fn empty_state(&self, sequences: i64, device: Device) -> LayerState {
-        let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, device));
+    pub(crate) fn empty_state(&self, sequences: i64, options: (Kind, Device)) -> LayerState {
+        let taps = self.conv_weight.size()[2];
+        let ssm = [sequences, self.heads, self.head_dim, self.states];
         LayerState::Mamba2(Mamba2State {
-            conv: zeros(&[
-                sequences,
-                self.conv_weight.size()[2] - 1,
-                self.conv_channels(),
-            ]),
-            ssm: zeros(&[sequences, self.heads, self.head_dim, self.states]),
+            conv: Tensor::zeros([sequences, taps - 1, self.conv_channels()], options),
+            ssm: Tensor::zeros(ssm, (Kind::Float, options.1)),
         })
     }
 
