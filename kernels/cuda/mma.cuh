@@ -22,48 +22,111 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row) {
+// Addresses within a tile change from one step of a product to the next by constants
+// that are added or, within a row, exclusive-ored: each operand computes its address once.
+// Tiles start at multiples of 256 bytes; steps along a row never carry into the next.
+template <int W>
+__device__ __forceinline__ uint32_t place(const bf16* tile, int row, int piece) {
+  constexpr int pieces = W / 8;
+  const int mask = pieces >= 8 ? (row & 7) : ((row >> 1) & (pieces - 1));
+  return shared_address(tile) + row * (2 * W) + ((piece ^ mask) << 4);
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(address)
                : "memory");
 }
 
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], const bf16* row) {
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint32_t address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(shared_address(row))
+               : "r"(address)
                : "memory");
 }
 
-// The 16 x 16 left operand at (m, k) of a tile stored [m][k].
+// Left operand: rows m.. of a tile stored [m][k].
 template <int W>
-__device__ __forceinline__ void left(uint32_t (&a)[4], const bf16* tile, int m, int k) {
-  const int lane = threadIdx.x & 31;
-  load_matrices(a, tile + at<W>(m + (lane & 15), k + ((lane >> 4) << 3)));
-}
+struct Left {
+  uint32_t base;
+  __device__ __forceinline__ Left(const bf16* tile, int m) {
+    const int lane = threadIdx.x & 31;
+    base = place<W>(tile, m + (lane & 15), lane >> 4);
+  }
+  __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
+    load_matrices(a, base ^ (2 * k));
+  }
+};
 
-// The same of a tile stored [k][m].
+// Left operand: columns m.. of a tile stored [k][m].
 template <int W>
-__device__ __forceinline__ void left_transposed(uint32_t (&a)[4], const bf16* tile, int m, int k) {
-  const int lane = threadIdx.x & 31;
-  load_matrices_transposed(
-      a, tile + at<W>(k + (lane & 7) + ((lane >> 4) << 3), m + (((lane >> 3) & 1) << 3)));
-}
+struct LeftTransposed {
+  uint32_t base;
+  __device__ __forceinline__ LeftTransposed(const bf16* tile, int m) {
+    const int lane = threadIdx.x & 31;
+    base = place<W>(tile, (lane & 7) + ((lane >> 4) << 3), m / 8 + ((lane >> 3) & 1));
+  }
+  __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
+    load_matrices_transposed(a, base + k * (2 * W));
+  }
+};
 
-// The 16 x 16 right operand at (k, n) of a tile stored [n][k]: two 16 x 8 fragments.
+// Right operand: rows n.. of a tile stored [n][k]; two fragments of eight at a time.
 template <int W>
-__device__ __forceinline__ void right(uint32_t (&b)[4], const bf16* tile, int k, int n) {
-  const int lane = threadIdx.x & 31;
-  load_matrices(b,
-                tile + at<W>(n + (lane & 7) + ((lane >> 4) << 3), k + (((lane >> 3) & 1) << 3)));
-}
+struct Right {
+  uint32_t base;
+  __device__ __forceinline__ Right(const bf16* tile, int n) {
+    const int lane = threadIdx.x & 31;
+    base = place<W>(tile, n + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+  }
+  __device__ __forceinline__ void load(uint32_t (&b)[4], int k, int fragment) const {
+    load_matrices(b, (base ^ (2 * k)) + fragment * (16 * W));
+  }
+};
 
-// The same of a tile stored [k][n].
+// Right operand: columns n.. of a tile stored [k][n]; n is a multiple of the warp's columns.
 template <int W>
-__device__ __forceinline__ void right_transposed(uint32_t (&b)[4], const bf16* tile, int k, int n) {
-  const int lane = threadIdx.x & 31;
-  load_matrices_transposed(b, tile + at<W>(k + (lane & 15), n + ((lane >> 4) << 3)));
+struct RightTransposed {
+  uint32_t base;
+  __device__ __forceinline__ RightTransposed(const bf16* tile, int n) {
+    const int lane = threadIdx.x & 31;
+    base = place<W>(tile, lane & 15, n / 8 + (lane >> 4));
+  }
+  __device__ __forceinline__ void load(uint32_t (&b)[4], int k, int fragment) const {
+    load_matrices_transposed(b, (base ^ (16 * fragment)) + k * (2 * W));
+  }
+};
+
+// The pairs of neighbouring elements that a thread holds of a 16-row accumulator.
+template <int W>
+struct Elements {
+  uint32_t base;
+  __device__ __forceinline__ Elements(const bf16* tile, int row, int column) {
+    const int lane = threadIdx.x & 31;
+    base = place<W>(tile, row + (lane >> 2), column / 8) + 4 * (lane & 3);
+  }
+  __device__ __forceinline__ uint32_t address(int fragment, int half) const {
+    return (base ^ (16 * fragment)) + half * (16 * W);
+  }
+  __device__ __forceinline__ uint32_t load(int fragment, int half) const {
+    uint32_t value;
+    asm volatile("ld.shared.b32 %0, [%1];"
+                 : "=r"(value)
+                 : "r"(address(fragment, half))
+                 : "memory");
+    return value;
+  }
+  __device__ __forceinline__ void store(int fragment, int half, uint32_t value) const {
+    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address(fragment, half)), "r"(value) : "memory");
+  }
+};
+
+// 2^x; results below the smallest normal number are zero.
+__device__ __forceinline__ float power_of_two(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
@@ -92,17 +155,15 @@ __device__ __forceinline__ uint32_t word(const bf16* element) {
   return *reinterpret_cast<const uint32_t*>(element);
 }
 
-// Columns k, k + 1 and k + 8, k + 9 of a left operand are scaled by what `scale` gives for them.
-template <typename F>
-__device__ __forceinline__ void scale_columns(uint32_t (&a)[4], int k, F&& scale) {
-  const int column = k + 2 * (threadIdx.x & 3);
+// Scales columns k.. of a left operand by `by[k..]` in shared memory.
+__device__ __forceinline__ void scale_columns(uint32_t (&a)[4], const float* by) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float low = scale(column + 8 * half), high = scale(column + 8 * half + 1);
+    const float2 scale = *reinterpret_cast<const float2*>(by + 2 * (threadIdx.x & 3) + 8 * half);
 #pragma unroll
     for (int i = 2 * half; i < 2 * half + 2; ++i) {
       const float2 value = unpack(a[i]);
-      a[i] = pack(value.x * low, value.y * high);
+      a[i] = pack(value.x * scale.x, value.y * scale.y);
     }
   }
 }
@@ -113,6 +174,19 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
                "r"(bytes)
                : "memory");
+}
+
+// Four bytes, or zero.
+__device__ __forceinline__ void copy_word_async(void* to, const void* from, bool valid) {
+  const int bytes = valid ? 4 : 0;
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(bytes)
+               : "memory");
+}
+
+// Asks for a line that the next chunk will read.
+__device__ __forceinline__ void prefetch(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 __device__ __forceinline__ void copies_done() {

@@ -39,7 +39,7 @@ struct ScanGradientRows {
 struct ScanInputs {
   int head_dim, state, rank, angles;  // P, N, R, S; angles < 0: no bias and no rotation
   int heads, groups;
-  std::int64_t items, sequences, chunks;
+  std::int64_t tokens, items, sequences, chunks;
   const ScanItem* item;           // [items]
   const std::int64_t* first_item;  // [sequences + 1]
   ScanRows x, b, c;               // x by head; b, c by group
@@ -57,6 +57,7 @@ struct ScanSaved {
   float* decay;           // [items, heads]: log2 of an item's whole decay
   float* turn;            // [items, heads, angles]: an item's whole angle
   float* angle;           // [chunks, heads, angles]: angle before each chunk
+  float* sums;            // [tokens, heads]: log2 of the decay from before the chunk to after a token
 };
 
 struct ScanOutputs {
@@ -72,14 +73,18 @@ struct ScanGradients {
   __nv_bfloat16* dstates;  // scratch [items + sequences, heads, head_dim, state]
   float* across;           // scratch [tokens, heads]
   float* dangle;           // scratch [tokens, heads, angles]
+  float* flow;             // scratch [items, heads]: what flows over an item's end
+  float* turning;          // scratch [items, heads, angles]: the same of the angle
   ScanGradientRows dx;
   __nv_bfloat16 *db, *dc;   // [tokens, heads, rank, state]: per head
-  __nv_bfloat16* dtheta;    // [tokens, heads, angles]: per head
+  float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
-  float *db_bias, *dc_bias;  // [items, heads, rank, state]: partial sums
   float* dskip;              // [items, heads]: partial sums
   float* dinitial;           // [sequences, heads, head_dim, state], or null
 };
+
+constexpr int SCAN_HEADS = 8;
+constexpr int SCAN_SLAB = 128;
 
 bool scan_supported(int head_dim, int state, int rank, int angles);
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
@@ -87,8 +92,9 @@ void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutput
 void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
                    cudaStream_t stream);
 
-// out[t, g, i] = sum over the heads of group g of in[t, h, i], for `width` values i.
-void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, std::int64_t tokens, int heads,
-                    int groups, int width, cudaStream_t stream);
+// out[t, g, i] = sum over the heads of group g of in[t, h, i], for `width` values i. With
+// `slabs` also the sums over every SCAN_SLAB tokens: [slabs, heads, width].
+void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, float* slabs, std::int64_t tokens,
+                    int heads, int groups, int width, cudaStream_t stream);
 
 }  // namespace cistron::cuda

@@ -12,11 +12,11 @@ namespace cistron::cuda {
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 2) local_gradients(ScanInputs in, ScanSaved saved,
                                                               ScanRows dy, bf16* local) {
-  extern __shared__ __align__(128) char memory[];
+  extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* o = q + ROWS * N;
   Gates& gates = *reinterpret_cast<Gates*>(o + ROWS * P);
-  float* totals = reinterpret_cast<float*>(&gates + 1);
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
@@ -30,19 +30,23 @@ __global__ void __launch_bounds__(THREADS, 2) local_gradients(ScanInputs in, Sca
     __syncthreads();
     load_tile<N, R>(q, in.c, group, token, tokens);
     load_tile<P, R>(o, dy, head, token, tokens);
-    load_gates<R>(gates, in, head, token, tokens);
+    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    if (TURN)
+      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+                 head, token, tokens);
+    prefetch_tile<P, R>(dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
+    finish_gates(gates, before);  // from the start of the item
     if (TURN) {
       Angles<N, R> angles;
-      angles.load(totals, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                  in, head, token, tokens);
+      angles.sum(turns, in.angles, tokens);
       rotate_tiles<N, R, false>(q, bias_of(in.c_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
-      __syncthreads();
     }
-    state.accumulate(o, q, [&](int row) { return exp2f(before + gates.decay[row / R]); });
-    before += gates.end[0];
+    __syncthreads();
+    state.accumulate(o, q, gates.kept);
+    before += chunk_decay(gates);
   }
   bf16* out = local + (number * in.heads + head) * (P * N);
   state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
@@ -86,7 +90,7 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
         carry = make_float2(carry.x * cosine - carry.y * sine, carry.x * sine + carry.y * cosine);
       }
       const float2 add = unpack(next[j]);
-      const float decay = exp2f(keep[j]);
+      const float decay = power_of_two(keep[j]);
       carry.x = fmaf(carry.x, decay, add.x);
       carry.y = fmaf(carry.y, decay, add.y);
     }
@@ -94,44 +98,6 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
   states[slot(first)] = pack(carry.x, carry.y);
   if (grad.dinitial) reinterpret_cast<float2*>(grad.dinitial)[whole] = carry;
 }
-
-// Sums the columns of a tile over its valid tokens, for the gradient of a bias:
-// thread i holds columns of word i % (N / 2) of its share of the rows.
-template <int N, int R>
-struct BiasGradient {
-  static constexpr int GROUPS = THREADS / (N / 2) < ROWS ? THREADS / (N / 2) : ROWS;
-  float2 value[R];
-  __device__ __forceinline__ BiasGradient() {
-#pragma unroll
-    for (int r = 0; r < R; ++r) value[r] = {0, 0};
-  }
-  __device__ __forceinline__ void add(const bf16* tile, int tokens) {
-    const int column = 2 * (threadIdx.x % (N / 2)), group = threadIdx.x / (N / 2);
-    for (int t = group; t < chunk_tokens<R>() && t < tokens; t += GROUPS)
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const float2 v = unpack(word(tile + at<N>(t * R + r, column)));
-        value[r].x += v.x;
-        value[r].y += v.y;
-      }
-  }
-  // `scratch`: GROUPS x N floats.
-  __device__ __forceinline__ void write(float* scratch, float* out) {
-    const int column = 2 * (threadIdx.x % (N / 2)), group = threadIdx.x / (N / 2);
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-      __syncthreads();
-      scratch[group * N + column] = value[r].x;
-      scratch[group * N + column + 1] = value[r].y;
-      __syncthreads();
-      for (int n = threadIdx.x; n < N; n += THREADS) {
-        float sum = 0;
-        for (int g = 0; g < GROUPS; ++g) sum += scratch[g * N + n];
-        out[r * N + n] = sum;
-      }
-    }
-  }
-};
 
 // Turns a gradient pair back by the angle of its token.
 __device__ __forceinline__ void turn_back(float& a, float& b, __half2 turn) {
@@ -144,7 +110,15 @@ __device__ __forceinline__ void turn_back(float& a, float& b, __half2 turn) {
 // Adds the same-token part of a gradient: sum over ranks of block[row][rank] * other row.
 template <int N, int R, bool ACROSS>
 __device__ __forceinline__ void add_same_token(float& a, float& b, int row, int column,
+                                               const Elements<N>& place, int f, int h,
                                                const float* block, const bf16* other, float by) {
+  if (R == 1) {
+    const float weight = by * block[row];
+    const float2 v = unpack(place.load(f, h));
+    a = fmaf(weight, v.x, a);
+    b = fmaf(weight, v.y, b);
+    return;
+  }
   const int t = row / R;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -156,11 +130,18 @@ __device__ __forceinline__ void add_same_token(float& a, float& b, int row, int 
   }
 }
 
+// Room for what the angles follow from, later for what turns each row.
+template <int N, int R>
+__host__ __device__ constexpr size_t turning_bytes() {
+  const size_t rows = ROWS * (N / 2 + 4) * sizeof(float);
+  return (rows > sizeof(Turns<N, R>) ? rows : sizeof(Turns<N, R>)) + 15 & ~size_t{15};
+}
+
 // Gradient of C, first to last chunk: the forward scan with dy as query, x as key, B as value.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, ScanSaved saved,
                                                               ScanGradients grad) {
-  extern __shared__ __align__(128) char memory[];
+  extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* k = q + ROWS * N;
   bf16* v = k + ROWS * N;
@@ -170,18 +151,18 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
   Gates& gates = *reinterpret_cast<Gates*>(g + ROWS * ROWS);
   float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
   float* across = block + ROWS * R;                    // [2][64]
-  float* totals = across + 2 * ROWS;                   // 8 x N/2
-  __half2* table = reinterpret_cast<__half2*>(totals + 8 * (N / 2));
-  float* turning = reinterpret_cast<float*>(table + chunk_tokens<R>() * (N / 2));  // [64][N/2]
+  __half2* table = reinterpret_cast<__half2*>(across + 2 * ROWS);
+  // First what the angles follow from, then what turns each row: [64][TURNING].
+  float* turning = reinterpret_cast<float*>(table + chunk_tokens<R>() * (N / 2));
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(turning);
+  constexpr int TURNING = N / 2 + 4;  // padded against bank conflicts
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
-  const int low = (row + (lane >> 2)) / R, high = (row + (lane >> 2) + 8) / R;
   StatePart<P, N> state;
-  BiasGradient<N, R> bias;
   state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   state.write(s);
   for (int first = 0, chunk = item.chunk; first < item.tokens;
@@ -196,59 +177,66 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
     load_tile<P, R>(o, grad.dy, head, token, tokens);
-    load_gates<R>(gates, in, head, token, tokens);
+    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
+    prefetch_tile<P, R>(grad.dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
+    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    if (TURN)
+      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+                 head, token, tokens);
     copies_done();
     __syncthreads();
+    finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.load(totals, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                  in, head, token, tokens);
+      angles.sum(turns, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
     }
     {
       Part<4> inner;
-      if (32 * half < row + 16) inner.template add<P, P>(o, row, v, 32 * half);
-      inner.each(row, 32 * half, [&](float& a, float& b, int, int i, int j) {
-        const int t = i / R;
-        auto weight = [&](int column) {
-          const int u = column / R;
-          return u < t ? gates.weight[u] * between(gates.decay[t], gates.decay[u]) : 0.0f;
-        };
-        if (j / R == t) block[i * R + j % R] = a;
-        if ((j + 1) / R == t) block[i * R + (j + 1) % R] = b;
-        word(g + at<ROWS>(i, j)) = pack(a * weight(j), b * weight(j + 1));
+      const int first = 32 * half;
+      if (first < row + 16)
+        inner.template add<P>(Left<P>(o, row), Right<P>(v, first));
+      const Weights<R> weights(gates, row, first);
+      const Elements<ROWS> place(g, row, first);
+      inner.each([&](float& a, float& b, int f, int h) {
+        const int i = weights.row + 8 * h, j = weights.column + 8 * f;
+        if (j / R == i / R) block[i * R + j % R] = a;
+        if ((j + 1) / R == i / R) block[i * R + (j + 1) % R] = b;
+        place.store(f, h, pack(a * weights.strictly_lower(f, h, 0),
+                               b * weights.strictly_lower(f, h, 1)));
       });
     }
     __syncthreads();
-    const int column = half * (N / 2);
+    const int column = half * (N / 2), mine = row + (lane >> 2), pair = (column >> 1) + (lane & 3);
+    const Elements<N> own(q, row, column), other(k, row, column);
     Part<N / 16> dq;
-    dq.template add_transposed<P, N>(o, row, s, column);
-    dq.scale_rows(exp2f(gates.decay[low]), exp2f(gates.decay[high]));
+    dq.template add<P>(Left<P>(o, row), RightTransposed<N>(s, column));
+    dq.scale_rows(gates.kept[mine], gates.kept[mine + 8]);
     float read[2] = {0, 0};
-    dq.each(row, column, [&](float& a, float& b, int h, int i, int j) {
-      const float2 c = unpack(word(q + at<N>(i, j)));
+    dq.each([&](float& a, float& b, int f, int h) {
+      const float2 c = unpack(own.load(f, h));
       read[h] += a * c.x + b * c.y;
     });
+#pragma unroll
     for (int h = 0; h < 2; ++h) {
       read[h] = sum_row(read[h]);
-      if ((lane & 3) == 0) across[half * ROWS + row + (lane >> 2) + 8 * h] = read[h];
+      if ((lane & 3) == 0) across[half * ROWS + mine + 8 * h] = read[h];
     }
-    dq.template add_transposed<ROWS, N>(g, row, k, column, 0, row + 16);
-    dq.each(row, column, [&](float& a, float& b, int, int i, int j) {
+    dq.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(k, column), 0, row + 16);
+    dq.each([&](float& a, float& b, int f, int h) {
+      const int i = mine + 8 * h;
       if (TURN) {
-        const float2 c = unpack(word(q + at<N>(i, j)));
-        turning[i * (N / 2) + j / 2] = c.x * b - c.y * a;
+        const float2 c = unpack(own.load(f, h));
+        turning[i * TURNING + pair + 4 * f] = c.x * b - c.y * a;
       }
-      add_same_token<N, R, false>(a, b, i, j, block, k, gates.gamma[i / R]);
-      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + j / 2]);
-      word(q + at<N>(i, j)) = pack(a, b);  // only this thread reads or writes these two
+      add_same_token<N, R, false>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, k,
+                                  gates.gamma[i]);
+      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + pair + 4 * f]);
+      own.store(f, h, pack(a, b));  // only this thread reads or writes these two
     });
-    const float end = gates.end[0];
-    state.scale(exp2f(end));
-    state.accumulate(v, k, [&](int i) {
-      return gates.weight[i / R] * between(end, gates.decay[i / R]);
-    });
+    state.scale(power_of_two(chunk_decay(gates)));
+    state.accumulate(v, k, gates.to_end);
     __syncthreads();
     store_tile<N, R>(q, ScanGradientRows{grad.dc, int64_t(in.heads) * R * N, N, int64_t(R) * N},
                      head, token, tokens);
@@ -259,25 +247,29 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
       grad.across[(token + threadIdx.x) * in.heads + head] = sum;
     }
     if (TURN) {
-      bias.add(q, tokens);
       for (int i = threadIdx.x; i < chunk_tokens<R>() * in.angles; i += THREADS) {
         const int t = i / in.angles, pair = i % in.angles;
         if (t >= tokens) break;
         float sum = 0;
-        for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * (N / 2) + pair];
+        for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TURNING + pair];
         grad.dangle[((token + t) * in.heads + head) * in.angles + pair] = sum;
       }
     }
   }
-  if (TURN)
-    bias.write(reinterpret_cast<float*>(q), grad.dc_bias + (number * in.heads + head) * (R * N));
+}
+
+// Room for two matrices of a chunk, or for what turns its rows.
+template <int N, int R, bool TURN>
+__host__ __device__ constexpr size_t key_scratch() {
+  const size_t pairs = 2 * ROWS * ROWS * sizeof(bf16);
+  return !TURN || pairs > turning_bytes<N, R>() ? pairs : turning_bytes<N, R>();
 }
 
 // Gradients of x, B and the gates, last to first chunk.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanSaved saved,
                                                             ScanGradients grad) {
-  extern __shared__ __align__(128) char memory[];
+  extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* k = q + ROWS * N;
   bf16* v = k + ROWS * N;
@@ -285,27 +277,25 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   bf16* s = o + ROWS * P;
   bf16* p = s + P * N;
   bf16* g = p + ROWS * ROWS;
-  float* turning = reinterpret_cast<float*>(p);  // [64][N/2], after p and g were used
-  Gates& gates = *reinterpret_cast<Gates*>(p + (ROWS * N > 2 * ROWS * ROWS ? ROWS * N : 2 * ROWS * ROWS));
+  constexpr int TURNING = N / 2 + 4;             // padded against bank conflicts
+  float* turning = reinterpret_cast<float*>(p);  // [64][TURNING], after p and g were used
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(p);  // before p and g are
+  Gates& gates = *reinterpret_cast<Gates*>(reinterpret_cast<char*>(p) + key_scratch<N, R, TURN>());
   float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
   float* columns = block + ROWS * R;                   // E over t, by s: [2][64]
   float* diagonal = columns + 2 * ROWS;                // [2][64]
   float* put = diagonal + 2 * ROWS;                    // [2][64]
   float* rows = put + 2 * ROWS;                        // E over s, by t: [4][64]
   float* scratch = rows + 4 * ROWS;                    // [64]
-  float* totals = scratch + ROWS;                      // 8 x N/2
-  float* carried = totals + 8 * (N / 2);               // N/2: gradient of the angle after the chunk
-  __half2* table = reinterpret_cast<__half2*>(carried + N / 2);
+  __half2* table = reinterpret_cast<__half2*>(scratch + ROWS);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
-  const int low = (row + (lane >> 2)) / R, high = (row + (lane >> 2) + 8) / R;
   const float skip = in.skip ? in.skip[head] : 0.0f;
   StatePart<P, N> state;
-  BiasGradient<N, R> bias;
   float dskip = 0;
 
   // What flows over the end of the item, in decay and in angle, and the gradient of the
@@ -314,10 +304,6 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   {
     const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
     state.read(grad.dstates + slot);
-    if (TURN) {
-      for (int i = threadIdx.x; i < N / 2; i += THREADS) carried[i] = 0;
-      __syncthreads();
-    }
     float* columns_of = turning;  // [P][N/2]: fits in p, g and what follows only for P <= 64
     state.each([&](float& a, float& b, int r, int c) {
       const float2 h = unpack(word(saved.states + slot + r * N + c));
@@ -336,13 +322,16 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
     if (lane == 0) scratch[warp] = flow;
     __syncthreads();
-    flow = 0;
-    for (int w = 0; w < 8; ++w) flow += scratch[w];
+    if (threadIdx.x == 0) {
+      flow = 0;
+      for (int w = 0; w < 8; ++w) flow += scratch[w];
+      grad.flow[number * in.heads + head] = flow;
+    }
     if (TURN)
-      for (int i = threadIdx.x; i < N / 2; i += THREADS) {
+      for (int i = threadIdx.x; i < in.angles; i += THREADS) {
         float sum = 0;
         for (int r = 0; r < P; ++r) sum += columns_of[r * (N / 2) + i];
-        carried[i] = -sum;
+        grad.turning[(number * in.heads + head) * in.angles + i] = -sum;
       }
     __syncthreads();
   }
@@ -361,15 +350,22 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
     load_tile<P, R>(o, grad.dy, head, token, tokens);
-    load_gates<R>(gates, in, head, token, tokens);
+    if (index > 0) {
+      prefetch_tile<P, R>(in.x, head, token - chunk_tokens<R>(), chunk_tokens<R>());
+      prefetch_tile<P, R>(grad.dy, head, token - chunk_tokens<R>(), chunk_tokens<R>());
+    }
+    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    if (TURN)
+      turns.load(in,
+                 saved.angle +
+                     ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles,
+                 head, token, tokens);
     copies_done();
     __syncthreads();
+    finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.load(totals,
-                  saved.angle +
-                      ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles,
-                  in, head, token, tokens);
+      angles.sum(turns, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
       __syncthreads();
@@ -377,45 +373,50 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     {
       // Rows are s, columns t.
       Part<4> scores, inner;
-      if (32 * half + 32 > row) {
-        scores.template add<N, N>(k, row, q, 32 * half);
-        inner.template add<P, P>(v, row, o, 32 * half);
+      const int first = 32 * half;
+      if (first + 32 > row) {
+        scores.template add<N>(Left<N>(k, row), Right<N>(q, first));
+        inner.template add<P>(Left<P>(v, row), Right<P>(o, first));
       }
+      const int i0 = row + (lane >> 2), j0 = first + 2 * (lane & 3);
+      const float row_decay[2] = {gates.decay[i0], gates.decay[i0 + 8]};
+      const float row_weight[2] = {gates.weight[i0], gates.weight[i0 + 8]};
+      const Elements<ROWS> kept_place(p, row, first), turned_place(g, row, first);
       float by_column[2] = {0, 0}, by_diagonal[2] = {0, 0};
 #pragma unroll
       for (int f = 0; f < 4; ++f) {
+        const float2 decay = *reinterpret_cast<const float2*>(&gates.decay[j0 + 8 * f]);
         float by_row[2] = {0, 0};
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const int i = row + (lane >> 2) + 8 * h, u = i / R;
+          const int i = i0 + 8 * h, u = i / R;
           float kept[2], turned[2];
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
-            const int j = 32 * half + 8 * f + 2 * (lane & 3) + e, t = j / R;
+            const int j = j0 + 8 * f + e, t = j / R;
             const float score = scores.value[f][2 * h + e], product = inner.value[f][2 * h + e];
-            kept[e] = turned[e] = 0;
-            if (u < t) {
-              const float weight = between(gates.decay[t], gates.decay[u]);
-              kept[e] = score * weight;
-              turned[e] = product * weight;
-              const float flows = kept[e] * product;
-              by_column[h] += flows;
-              by_row[e] += flows * gates.weight[u];
-            } else if (u == t) {
-              const float s_u = gates.weight[u];
-              kept[e] = s_u > 0 ? score * (gates.gamma[u] / s_u) : 0.0f;
+            const float weight = power_of_two((e ? decay.y : decay.x) - row_decay[h]);
+            const bool later = u < t;
+            kept[e] = later ? score * weight : 0.0f;
+            turned[e] = later ? product * weight : 0.0f;
+            const float flows = kept[e] * product;
+            by_column[h] += flows;
+            by_row[e] = fmaf(flows, row_weight[h], by_row[e]);
+            if (u == t) {
+              kept[e] = row_weight[h] > 0 ? score * (gates.gamma[i] / row_weight[h]) : 0.0f;
               by_diagonal[h] += score * product;
               block[j * R + i % R] = product;  // [row of t][rank of s]
             }
           }
-          word(p + at<ROWS>(i, 32 * half + 8 * f + 2 * (lane & 3))) = pack(kept[0], kept[1]);
-          word(g + at<ROWS>(i, 32 * half + 8 * f + 2 * (lane & 3))) = pack(turned[0], turned[1]);
+          kept_place.store(f, h, pack(kept[0], kept[1]));
+          turned_place.store(f, h, pack(turned[0], turned[1]));
         }
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
+#pragma unroll
           for (int step = 4; step < 32; step *= 2)
             by_row[e] += __shfl_xor_sync(~0u, by_row[e], step);
-          if (lane < 4) rows[(row / 16) * ROWS + 32 * half + 8 * f + 2 * lane + e] = by_row[e];
+          if (lane < 4) rows[(row / 16) * ROWS + first + 8 * f + 2 * lane + e] = by_row[e];
         }
       }
 #pragma unroll
@@ -423,157 +424,99 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
         by_column[h] = sum_row(by_column[h]);
         by_diagonal[h] = sum_row(by_diagonal[h]);
         if ((lane & 3) == 0) {
-          columns[half * ROWS + row + (lane >> 2) + 8 * h] = by_column[h];
-          diagonal[half * ROWS + row + (lane >> 2) + 8 * h] = by_diagonal[h];
+          columns[half * ROWS + i0 + 8 * h] = by_column[h];
+          diagonal[half * ROWS + i0 + 8 * h] = by_diagonal[h];
         }
       }
     }
     __syncthreads();
-    const float end = gates.end[0];
-    const float to_end[2] = {between(end, gates.decay[low]), between(end, gates.decay[high])};
-    const float weight[2] = {gates.weight[low], gates.weight[high]};
+    const float end = chunk_decay(gates);
+    const int mine = row + (lane >> 2);
+    const float to_end[2] = {power_of_two(end - gates.decay[mine]),
+                             power_of_two(end - gates.decay[mine + 8])};
+    const float weight[2] = {gates.weight[mine], gates.weight[mine + 8]};
     uint32_t dv[P / 16][2];
     {
       Part<P / 16> part;
       const int column = half * (P / 2);
-      part.template add<N, N>(k, row, s, column);
+      part.template add<N>(Left<N>(k, row), Right<N>(s, column));
       part.scale_rows(to_end[0], to_end[1]);
-      part.template add_transposed<ROWS, P>(p, row, o, column, row, ROWS);
+      part.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(o, column), row, ROWS);
       part.scale_rows(weight[0], weight[1]);
-      part.each(row, column, [&](float& a, float& b, int, int i, int j) {
-        const float2 y = unpack(word(o + at<P>(i, j))), x = unpack(word(v + at<P>(i, j)));
+      const Elements<P> from(o, row, column), into(v, row, column);
+      part.each([&](float& a, float& b, int f, int h) {
+        const float2 y = unpack(from.load(f, h)), x = unpack(into.load(f, h));
         dskip += y.x * x.x + y.y * x.y;
-        a = fmaf(skip, y.x, a);
-        b = fmaf(skip, y.y, b);
+        dv[f][h] = pack(fmaf(skip, y.x, a), fmaf(skip, y.y, b));
       });
-#pragma unroll
-      for (int f = 0; f < P / 16; ++f)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) dv[f][h] = pack(part.value[f][2 * h], part.value[f][2 * h + 1]);
     }
-    const int column = half * (N / 2);
+    const int column = half * (N / 2), pair = (column >> 1) + (lane & 3);
+    const Elements<N> own(k, row, column), other(q, row, column);
     Part<N / 16> dk;
-    dk.template add_transposed<P, N>(v, row, s, column);
+    dk.template add<P>(Left<P>(v, row), RightTransposed<N>(s, column));
     dk.scale_rows(to_end[0], to_end[1]);
     float stored[2] = {0, 0};
-    dk.each(row, column, [&](float& a, float& b, int h, int i, int j) {
-      const float2 c = unpack(word(k + at<N>(i, j)));
+    dk.each([&](float& a, float& b, int f, int h) {
+      const float2 c = unpack(own.load(f, h));
       stored[h] += a * c.x + b * c.y;
     });
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       stored[h] = sum_row(stored[h]);
-      if ((lane & 3) == 0) put[half * ROWS + row + (lane >> 2) + 8 * h] = stored[h];
+      if ((lane & 3) == 0) put[half * ROWS + mine + 8 * h] = stored[h];
     }
-    dk.template add_transposed<ROWS, N>(g, row, q, column, row, ROWS);
+    dk.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(q, column), row, ROWS);
     dk.scale_rows(weight[0], weight[1]);
-    state.scale(exp2f(end));
-    state.accumulate(o, q, [&](int i) { return exp2f(gates.decay[i / R]); });
+    state.scale(power_of_two(end));
+    state.accumulate(o, q, gates.kept);
     __syncthreads();  // p, g, v and other warps' parts of k are free from here on
-    dk.each(row, column, [&](float& a, float& b, int, int i, int j) {
+    dk.each([&](float& a, float& b, int f, int h) {
+      const int i = mine + 8 * h;
       if (TURN) {
-        const float2 c = unpack(word(k + at<N>(i, j)));
-        turning[i * (N / 2) + j / 2] = c.x * b - c.y * a;
+        const float2 c = unpack(own.load(f, h));
+        turning[i * TURNING + pair + 4 * f] = c.x * b - c.y * a;
       }
-      add_same_token<N, R, true>(a, b, i, j, block, q, gates.gamma[i / R]);
-      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + j / 2]);
-      word(k + at<N>(i, j)) = pack(a, b);
+      add_same_token<N, R, true>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, q,
+                                 gates.gamma[i]);
+      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + pair + 4 * f]);
+      own.store(f, h, pack(a, b));
     });
+    {
+      const Elements<P> into(v, row, half * (P / 2));
 #pragma unroll
-    for (int f = 0; f < P / 16; ++f)
+      for (int f = 0; f < P / 16; ++f)
 #pragma unroll
-      for (int h = 0; h < 2; ++h)
-        word(v + at<P>(row + (lane >> 2) + 8 * h, half * (P / 2) + 8 * f + 2 * (lane & 3))) =
-            dv[f][h];
+        for (int h = 0; h < 2; ++h) into.store(f, h, dv[f][h]);
+    }
     __syncthreads();
     store_tile<N, R>(k, ScanGradientRows{grad.db, int64_t(in.heads) * R * N, N, int64_t(R) * N},
                      head, token, tokens);
     store_tile<P, R>(v, grad.dx, head, token, tokens);
-    if (TURN) {
-      bias.add(k, tokens);
-      // Gradient of the angle: what is turned at this token or later, summed from the end.
-      constexpr int SEGMENT = Angles<N, R>::SEGMENT, PAIRS = Angles<N, R>::PAIRS;
-      float sum[SEGMENT][PAIRS];
+    if (TURN)
+      for (int i = threadIdx.x; i < chunk_tokens<R>() * in.angles; i += THREADS) {
+        const int t = i / in.angles, column = i % in.angles;
+        if (t >= tokens) break;
+        float sum = 0;
 #pragma unroll
-      for (int pairs = 0; pairs < PAIRS; ++pairs) {
-        const int pair = lane + 32 * pairs;
-        float running = 0;
-#pragma unroll
-        for (int j = SEGMENT - 1; j >= 0; --j) {
-          const int t = warp * SEGMENT + j;
-          if (t < tokens && pair < in.angles) {
-            running += grad.dangle[((token + t) * in.heads + head) * in.angles + pair];
-            for (int r = 0; r < R; ++r) running += turning[(t * R + r) * (N / 2) + pair];
-          }
-          sum[j][pairs] = running;
-        }
-        if (pair < N / 2) totals[warp * (N / 2) + pair] = running;
+        for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TURNING + column];
+        grad.dangle[((token + t) * in.heads + head) * in.angles + column] += sum;
       }
-      __syncthreads();
-      float after[PAIRS];
+    if (threadIdx.x < chunk_tokens<R>() && threadIdx.x < tokens) {
+      const int t = threadIdx.x;
+      const int64_t index = (token + t) * in.heads + head;
+      float from = 0, same = 0, to = 0;
 #pragma unroll
-      for (int pairs = 0; pairs < PAIRS; ++pairs) {
-        const int pair = lane + 32 * pairs;
-        after[pairs] = 0;
-        if (pair >= N / 2) continue;
-        after[pairs] = carried[pair];
-        for (int w = warp + 1; w < 8; ++w) after[pairs] += totals[w * (N / 2) + pair];
+      for (int r = 0; r < R; ++r) {
+        const int i = t * R + r;
+        from += columns[i] + columns[ROWS + i] + put[i] + put[ROWS + i];
+        same += diagonal[i] + diagonal[ROWS + i];
+#pragma unroll
+        for (int tile = 0; tile < 4; ++tile) to += rows[tile * ROWS + i];
       }
-#pragma unroll
-      for (int j = 0; j < SEGMENT; ++j) {
-        const int t = warp * SEGMENT + j;
-        float along = 0;
-        if (t < tokens) {
-          const int64_t index = (token + t) * in.heads + head;
-          const float delta = in.delta[index];
-#pragma unroll
-          for (int pairs = 0; pairs < PAIRS; ++pairs) {
-            const int pair = lane + 32 * pairs;
-            if (pair >= in.angles) continue;
-            const float total = sum[j][pairs] + after[pairs];
-            along = fmaf(total, in.theta[(token + t) * in.angles + pair], along);
-            grad.dtheta[index * in.angles + pair] = __float2bfloat16(total * delta);
-          }
-        }
-        for (int step = 16; step > 0; step /= 2) along += __shfl_xor_sync(~0u, along, step);
-        if (lane == 0 && t < tokens) grad.ddelta[(token + t) * in.heads + head] = along;
-      }
-    }
-    // Gates, by the first warp: tokens lane and lane + 32, summed from the end.
-    if (warp == 0) {
-      float past = flow;
-#pragma unroll
-      for (int start = chunk_tokens<R>() > 32 ? 32 : 0; start >= 0; start -= 32) {
-        const int t = start + lane;
-        float change = 0;
-        if (t < chunk_tokens<R>() && t < tokens) {
-          const int64_t index = (token + t) * in.heads + head;
-          float from = 0, stored_here = 0, same = 0, to = 0;
-          for (int r = 0; r < R; ++r) {
-            const int i = t * R + r;
-            from += columns[i] + columns[ROWS + i];
-            stored_here += put[i] + put[ROWS + i];
-            same += diagonal[i] + diagonal[ROWS + i];
-            for (int tile = 0; tile < 4; ++tile) to += rows[tile * ROWS + i];
-          }
-          grad.dweight[index] = from + stored_here;
-          grad.dgamma[index] = same;
-          change = to - gates.weight[t] * from + grad.across[index] - gates.weight[t] * stored_here;
-        }
-        for (int step = 1; step < 32; step *= 2) {
-          const float other = __shfl_down_sync(~0u, change, step);
-          if (lane + step < 32) change += other;
-        }
-        if (t < chunk_tokens<R>() && t < tokens)
-          grad.dlog_decay[(token + t) * in.heads + head] = past + change;
-        past += __shfl_sync(~0u, change, 0);
-      }
-      flow = past;
-    }
-    if (TURN) {
-      __syncthreads();
-      if (threadIdx.x < N / 2)
-        for (int w = 0; w < 8; ++w) carried[threadIdx.x] += totals[w * (N / 2) + threadIdx.x];
+      grad.dweight[index] = from;
+      grad.dgamma[index] = same;
+      // Summed from the end of the item by gate_gradients.
+      grad.dlog_decay[index] = to + grad.across[index] - gates.weight[t * R] * from;
     }
   }
   __syncthreads();
@@ -585,37 +528,147 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     for (int w = 0; w < 8; ++w) sum += scratch[w];
     grad.dskip[number * in.heads + head] = sum;
   }
-  if (TURN)
-    bias.write(reinterpret_cast<float*>(q), grad.db_bias + (number * in.heads + head) * (R * N));
 }
 
-// Sums over the heads of a group, eight values a thread.
-__global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int64_t tokens,
-                                                 int heads, int groups, int width) {
-  const int pieces = width / 8, per_group = heads / groups;
-  const int64_t count = tokens * groups * pieces;
-  const int64_t step = static_cast<int64_t>(gridDim.x) * 256;
-  for (int64_t i = blockIdx.x * 256LL + threadIdx.x; i < count; i += step) {
-    const int piece = i % pieces;
-    const int64_t rest = i / pieces;
-    const int group = rest % groups;
-    const int64_t token = rest / groups;
-    const bf16* from = in + (token * heads + group * per_group) * width + piece * 8;
-    float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-#pragma unroll 4
-    for (int h = 0; h < per_group; ++h) {
-      const uint4 words = *reinterpret_cast<const uint4*>(from + static_cast<int64_t>(h) * width);
-      const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+// Sums the gradients of the log-decays from the end of each item, a thread an item and head.
+__global__ void __launch_bounds__(128) gate_gradients(ScanInputs in, ScanGradients grad) {
+  const int64_t index = blockIdx.x * 128LL + threadIdx.x;
+  if (index >= in.items * in.heads) return;
+  const ScanItem item = in.item[index / in.heads];
+  float* values = grad.dlog_decay + item.start * in.heads + index % in.heads;
+  float sum = grad.flow[index];
+  constexpr int AHEAD = 16;
+  for (int last = item.tokens - 1; last >= 0; last -= AHEAD) {
+    float value[AHEAD];
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j)
+      value[j] = last - j >= 0 ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      sum += value[j];
+      if (last - j >= 0) values[static_cast<int64_t>(last - j) * in.heads] = sum;
+    }
+  }
+}
+
+// Gradients of theta and of delta through the angles: what is turned at a token or later,
+// summed from the end of the item. A warp a head, a lane the pairs lane and lane + 32.
+__global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(ScanInputs in,
+                                                                  ScanGradients grad) {
+  constexpr int AHEAD = 8, PAIRS = 2;
+  __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int head = blockIdx.y * SCAN_HEADS + warp;
+  const bool works = head < in.heads;
+  const ScanItem item = in.item[blockIdx.x];
+  const int64_t tokens = in.tokens;
+  float sum[PAIRS] = {0, 0};
+#pragma unroll
+  for (int k = 0; k < PAIRS; ++k)
+    if (works && lane + 32 * k < in.angles)
+      sum[k] = grad.turning[(static_cast<int64_t>(blockIdx.x) * in.heads + head) * in.angles + lane +
+                            32 * k];
+  int side = 0;
+  for (int last = item.tokens - 1; last >= 0; last -= AHEAD, side ^= 1) {
+    float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD];
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      const int64_t token = item.start + last - j;
+      const bool valid = last - j >= 0 && works;
+      delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
+#pragma unroll
+      for (int k = 0; k < PAIRS; ++k) {
+        const int pair = lane + 32 * k;
+        const bool here = valid && pair < in.angles;
+        change[j][k] = here ? grad.dangle[(token * in.heads + head) * in.angles + pair] : 0.0f;
+        theta[j][k] = here ? in.theta[token * in.angles + pair] : 0.0f;
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      float along = 0;
+#pragma unroll
+      for (int k = 0; k < PAIRS; ++k) {
+        sum[k] += change[j][k];
+        along = fmaf(sum[k], theta[j][k], along);
+        parts[side][warp][j][lane + 32 * k] = works ? sum[k] * delta[j] : 0.0f;
+      }
+#pragma unroll
+      for (int step = 16; step > 0; step /= 2) along += __shfl_xor_sync(~0u, along, step);
+      if (lane == 0 && last - j >= 0 && works)
+        grad.ddelta[(item.start + last - j) * in.heads + head] = along;
+    }
+    __syncthreads();
+    for (int i = threadIdx.x; i < AHEAD * in.angles; i += 32 * SCAN_HEADS) {
+      const int j = i / in.angles, pair = i % in.angles;
+      if (last - j < 0) continue;
+      float total = 0;
+#pragma unroll
+      for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][j][pair];
+      grad.dtheta[(blockIdx.y * tokens + item.start + last - j) * in.angles + pair] = total;
+    }
+  }
+}
+
+// Sums over the heads of a group, and over a slab of tokens. A thread holds eight values
+// of SCAN_SLAB / 16 tokens.
+template <bool SLABS>
+__global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, float* slabs,
+                                                 int64_t tokens, int heads, int groups, int width) {
+  constexpr int LANES = 16, EACH = SCAN_SLAB / LANES;
+  __shared__ float parts[LANES][128 + 4];
+  const int per_group = heads / groups, group = blockIdx.y % groups, block = blockIdx.y / groups;
+  const int piece = threadIdx.x % 16, row = threadIdx.x / 16, column = block * 128 + piece * 8;
+  const int64_t first = blockIdx.x * static_cast<int64_t>(SCAN_SLAB) + row;
+  const bool inside = column < width;
+  float sum[EACH][8];
+#pragma unroll
+  for (int i = 0; i < EACH; ++i)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) sum[i][j] = 0;
+  for (int h = group * per_group; h < (group + 1) * per_group; ++h) {
+    uint4 words[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+      const int64_t token = first + i * LANES;
+      words[i] = inside && token < tokens
+                     ? __ldcs(reinterpret_cast<const uint4*>(in + (token * heads + h) * width + column))
+                     : make_uint4(0, 0, 0, 0);
+    }
+    float slab[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+      const uint32_t pairs[4] = {words[i].x, words[i].y, words[i].z, words[i].w};
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float2 v = unpack(pairs[j]);
-        sum[2 * j] += v.x;
-        sum[2 * j + 1] += v.y;
+        sum[i][2 * j] += v.x;
+        sum[i][2 * j + 1] += v.y;
+        slab[2 * j] += v.x;
+        slab[2 * j + 1] += v.y;
       }
     }
-    *reinterpret_cast<uint4*>(out + (token * groups + group) * width + piece * 8) =
-        make_uint4(pack(sum[0], sum[1]), pack(sum[2], sum[3]), pack(sum[4], sum[5]),
-                   pack(sum[6], sum[7]));
+    if (SLABS) {
+      __syncthreads();
+#pragma unroll
+      for (int j = 0; j < 8; ++j) parts[row][piece * 8 + j] = slab[j];
+      __syncthreads();
+      if (threadIdx.x < 128 && block * 128 + threadIdx.x < width) {
+        float total = 0;
+#pragma unroll
+        for (int r = 0; r < LANES; ++r) total += parts[r][threadIdx.x];
+        slabs[(static_cast<int64_t>(blockIdx.x) * heads + h) * width + block * 128 + threadIdx.x] =
+            total;
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < EACH; ++i) {
+    const int64_t token = first + i * LANES;
+    if (inside && token < tokens)
+      *reinterpret_cast<uint4*>(out + (token * groups + group) * width + column) =
+          make_uint4(pack(sum[i][0], sum[i][1]), pack(sum[i][2], sum[i][3]),
+                     pack(sum[i][4], sum[i][5]), pack(sum[i][6], sum[i][7]));
   }
 }
 
@@ -625,10 +678,9 @@ template <int P, int N, int R, bool TURN>
 void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
-  const size_t totals = 8 * (N / 2) * sizeof(float);
   if (in.items > 0) {
     const size_t size =
-        (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? totals : 0);
+        (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? sizeof(Turns<N, R>) : 0);
     allow(local_gradients<P, N, R, TURN>, size);
     local_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad.dy, grad.local);
     check("local_gradients");
@@ -643,19 +695,26 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   {
     const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + ROWS * ROWS) * sizeof(bf16) +
                         sizeof(Gates) + (ROWS * R + 2 * ROWS) * sizeof(float) +
-                        (TURN ? totals + table + ROWS * (N / 2) * sizeof(float) : 0);
+                        (TURN ? table + turning_bytes<N, R>() : 0);
     allow(query_gradients<P, N, R, TURN>, size);
     query_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
     check("query_gradients");
   }
   {
-    const size_t shared = ROWS * N > 2 * ROWS * ROWS ? ROWS * N : 2 * ROWS * ROWS;
-    const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + shared) * sizeof(bf16) +
+    const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
                         sizeof(Gates) + (ROWS * R + 11 * ROWS) * sizeof(float) +
-                        (TURN ? totals + (N / 2) * sizeof(float) + table : 0);
+                        (TURN ? table : 0);
     allow(key_gradients<P, N, R, TURN>, size);
     key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
     check("key_gradients");
+  }
+  const int64_t threads = in.items * in.heads;
+  gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad);
+  check("gate_gradients");
+  if (TURN && in.angles > 0) {
+    const dim3 grid(static_cast<unsigned>(in.items), (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
+    turn_gradients<<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad);
+    check("turn_gradients");
   }
 }
 
@@ -669,13 +728,15 @@ void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradi
   });
 }
 
-void scan_sum_heads(const bf16* in, bf16* out, int64_t tokens, int heads, int groups, int width,
-                    cudaStream_t stream) {
-  const int64_t count = tokens * groups * (width / 8);
-  if (count == 0) return;
-  const int64_t blocks = (count + 255) / 256;
-  sum_heads<<<static_cast<unsigned>(blocks < 8192 ? blocks : 8192), 256, 0, stream>>>(
-      in, out, tokens, heads, groups, width);
+void scan_sum_heads(const bf16* in, bf16* out, float* slabs, int64_t tokens, int heads, int groups,
+                    int width, cudaStream_t stream) {
+  if (tokens == 0) return;
+  const dim3 grid(static_cast<unsigned>((tokens + SCAN_SLAB - 1) / SCAN_SLAB),
+                  groups * ((width + 127) / 128));
+  if (slabs != nullptr)
+    sum_heads<true><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
+  else
+    sum_heads<false><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
   check("sum_heads");
 }
 

@@ -10,12 +10,13 @@ namespace cistron::cuda {
 constexpr int ROWS = 64;      // rows of a chunk: tokens times ranks
 constexpr int THREADS = 256;  // eight warps: four row tiles by two column halves
 
-// Decays of one chunk, by token. Logarithms are to base 2.
+// Decays of one chunk. Logarithms are to base 2.
 struct Gates {
-  float decay[ROWS];   // from before the chunk to after this token
-  float weight[ROWS];  // s
-  float gamma[ROWS];
-  float end[2];  // of the whole chunk; token counts are not needed: tails decay nothing
+  float decay[ROWS];   // by row: from before the chunk to after its token
+  float weight[ROWS];  // by row: s
+  float gamma[ROWS];   // by row
+  float kept[ROWS];    // by row: what is left of the state before the chunk
+  float to_end[ROWS];  // by row: s times what is left of it at the end of the chunk
 };
 
 template <int R>
@@ -27,64 +28,73 @@ __host__ __device__ constexpr int chunk_tokens() {
 template <int W, int R>
 __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int64_t head,
                                           int64_t token, int tokens) {
-  const bf16* base = rows.data + head * rows.head + token * rows.token;
-  constexpr int pieces = W / 8;
+  constexpr int pieces = W / 8, step = THREADS / pieces;
+  static_assert(step % R == 0 && step % 8 == 0, "steps keep the rank and the order of pieces");
+  const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
+  const bf16* from = rows.data + head * rows.head + (token + row / R) * rows.token +
+                     (row % R) * rows.rank + piece * 8;
+  const int64_t stride = (step / R) * rows.token;
+  bf16* to = tile + at<W>(row, piece * 8);
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * pieces; i += THREADS) {
-    const int row = i / pieces, piece = i % pieces, t = row / R;
-    const bool valid = t < tokens;
-    const bf16* from = valid ? base + t * rows.token + (row % R) * rows.rank + piece * 8 : rows.data;
-    copy_async(tile + at<W>(row, piece * 8), from, valid);
+  for (int i = 0; i < ROWS / step; ++i) {
+    const bool valid = (row + i * step) / R < tokens;
+    copy_async(to + i * step * W, valid ? from : rows.data, valid);
+    from += stride;
   }
+}
+
+// Brings the rows of another chunk nearer; `token` may lie outside the item.
+template <int W, int R>
+__device__ __forceinline__ void prefetch_tile(const ScanRows& rows, int64_t head, int64_t token,
+                                              int tokens) {
+  constexpr int lines = (W + 63) / 64;
+  const int row = threadIdx.x / lines, t = row / R;
+  if (row < ROWS && t < tokens)
+    prefetch(rows.data + head * rows.head + (token + t) * rows.token + (row % R) * rows.rank +
+             (threadIdx.x % lines) * 64);
 }
 
 template <int W, int R>
 __device__ __forceinline__ void store_tile(const bf16* tile, const ScanGradientRows& rows,
                                            int64_t head, int64_t token, int tokens) {
-  bf16* base = rows.data + head * rows.head + token * rows.token;
-  constexpr int pieces = W / 8;
+  constexpr int pieces = W / 8, step = THREADS / pieces;
+  const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
+  bf16* to = rows.data + head * rows.head + (token + row / R) * rows.token + (row % R) * rows.rank +
+             piece * 8;
+  const int64_t stride = (step / R) * rows.token;
+  const bf16* from = tile + at<W>(row, piece * 8);
 #pragma unroll
-  for (int i = threadIdx.x; i < ROWS * pieces; i += THREADS) {
-    const int row = i / pieces, piece = i % pieces, t = row / R;
-    if (t < tokens)
-      *reinterpret_cast<uint4*>(base + t * rows.token + (row % R) * rows.rank + piece * 8) =
-          *reinterpret_cast<const uint4*>(tile + at<W>(row, piece * 8));
+  for (int i = 0; i < ROWS / step; ++i) {
+    if ((row + i * step) / R < tokens)
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from + i * step * W);
+    to += stride;
   }
 }
 
-// The first warp reads the decays of a chunk and sums them up.
+// Copies the decays and weights of a chunk. Rows past the last token repeat its decay and
+// have no weight.
 template <int R>
-__device__ __forceinline__ void load_gates(Gates& gates, const ScanInputs& in, int head,
-                                           int64_t token, int tokens) {
-  if (threadIdx.x >= 32) return;
-  const int lane = threadIdx.x;
-  float before = 0;
-#pragma unroll
-  for (int first = 0; first < chunk_tokens<R>(); first += 32) {
-    const int t = first + lane;
-    const bool valid = t < tokens && t < chunk_tokens<R>();
-    const int64_t index = (token + t) * in.heads + head;
-    float sum = valid ? in.log_decay[index] * 1.4426950408889634f : 0.0f;
-#pragma unroll
-    for (int step = 1; step < 32; step *= 2) {
-      const float other = __shfl_up_sync(~0u, sum, step);
-      if (lane >= step) sum += other;
-    }
-    sum += before;
-    if (t < chunk_tokens<R>()) {
-      gates.decay[t] = sum;
-      gates.weight[t] = valid ? in.weight[index] : 0.0f;
-      gates.gamma[t] = valid ? in.gamma[index] : 0.0f;
-    }
-    before = __shfl_sync(~0u, sum, 31);
-  }
-  if (lane == 0) gates.end[0] = before;
+__device__ __forceinline__ void load_gates(Gates& gates, const ScanInputs& in, const float* sums,
+                                           int head, int64_t token, int tokens) {
+  const int which = threadIdx.x / ROWS, row = threadIdx.x % ROWS, t = row / R;
+  if (which == 3) return;
+  const bool valid = t < tokens;
+  const int64_t index = (token + (valid ? t : tokens - 1)) * in.heads + head;
+  if (which == 0) copy_word_async(&gates.decay[row], sums + index, true);
+  if (which == 1) copy_word_async(&gates.weight[row], in.weight + index, valid);
+  if (which == 2) copy_word_async(&gates.gamma[row], in.gamma + index, valid);
 }
 
-// e^{decay of t - decay of s}; the difference is never positive but for rounding.
-__device__ __forceinline__ float between(float late, float early) {
-  return exp2f(fminf(late - early, 0.0f));
+// After the copies have come; needs a barrier before `kept` and `to_end` are read.
+__device__ __forceinline__ void finish_gates(Gates& gates, float before = 0) {
+  if (threadIdx.x >= ROWS) return;
+  const float sum = gates.decay[threadIdx.x];
+  gates.kept[threadIdx.x] = power_of_two(before + sum);
+  gates.to_end[threadIdx.x] =
+      gates.weight[threadIdx.x] * power_of_two(gates.decay[ROWS - 1] - sum);
 }
+
+__device__ __forceinline__ float chunk_decay(const Gates& gates) { return gates.decay[ROWS - 1]; }
 
 __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) {
   // Two-part 2 pi: items of a thousand tokens turn by a few hundred radians.
@@ -94,6 +104,33 @@ __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cos
   __sincosf(angle, &sine, &cosine);
 }
 
+// What the angles of a chunk follow from, in shared memory.
+template <int N, int R>
+struct Turns {
+  float theta[chunk_tokens<R>() * (N / 2)];  // [tokens][angles]
+  float delta[chunk_tokens<R>()];
+  float base[N / 2];       // angles before the chunk
+  float totals[8 * N / 2];  // by segment
+
+  __device__ __forceinline__ void load(const ScanInputs& in, const float* from, int head,
+                                       int64_t token, int tokens) {
+    const int valid = tokens < chunk_tokens<R>() ? tokens : chunk_tokens<R>();
+    const float* rows = in.theta + token * in.angles;
+    if (in.angles % 4 == 0) {
+      for (int i = 4 * threadIdx.x; i < valid * in.angles; i += 4 * THREADS)
+        copy_async(theta + i, rows + i, true);
+    } else {
+      for (int i = threadIdx.x; i < valid * in.angles; i += THREADS)
+        copy_word_async(theta + i, rows + i, true);
+    }
+    const int t = threadIdx.x;
+    if (t < chunk_tokens<R>())
+      copy_word_async(delta + t, in.delta + (token + (t < tokens ? t : 0)) * in.heads + head,
+                      t < tokens);
+    if (from != nullptr && t < in.angles) copy_word_async(base + t, from + t, true);
+  }
+};
+
 // Angles of a chunk: warp w holds tokens w * SEGMENT .. , lane l the pairs l and l + 32.
 template <int N, int R>
 struct Angles {
@@ -101,9 +138,8 @@ struct Angles {
   static constexpr int PAIRS = (N / 2 + 31) / 32;
   float value[SEGMENT][PAIRS];
 
-  // `totals` holds 8 x N/2 floats; `base` the angles before the chunk. Two barriers.
-  __device__ __forceinline__ void load(float* totals, const float* base, const ScanInputs& in,
-                                       int head, int64_t token, int tokens) {
+  // One barrier.
+  __device__ __forceinline__ void sum(Turns<N, R>& turns, int pairs, int tokens) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     float sum[PAIRS];
 #pragma unroll
@@ -111,60 +147,68 @@ struct Angles {
 #pragma unroll
     for (int j = 0; j < SEGMENT; ++j) {
       const int t = warp * SEGMENT + j;
-      const float delta = t < tokens ? in.delta[(token + t) * in.heads + head] : 0.0f;
+      const float delta = turns.delta[t];
 #pragma unroll
       for (int k = 0; k < PAIRS; ++k) {
         const int pair = lane + 32 * k;
-        if (t < tokens && pair < in.angles)
-          sum[k] = fmaf(delta, in.theta[(token + t) * in.angles + pair], sum[k]);
+        if (t < tokens && pair < pairs) sum[k] = fmaf(delta, turns.theta[t * pairs + pair], sum[k]);
         value[j][k] = sum[k];
       }
     }
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k)
-      if (lane + 32 * k < N / 2) totals[warp * (N / 2) + lane + 32 * k] = sum[k];
+      if (lane + 32 * k < pairs) turns.totals[warp * (N / 2) + lane + 32 * k] = sum[k];
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
       const int pair = lane + 32 * k;
-      if (pair >= N / 2) continue;
-      float before = pair < in.angles ? base[pair] : 0.0f;
-      for (int w = 0; w < warp; ++w) before += totals[w * (N / 2) + pair];
+      if (pair >= pairs) continue;
+      float before = turns.base[pair];
+#pragma unroll
+      for (int w = 0; w < 8; ++w)
+        before += w < warp ? turns.totals[w * (N / 2) + pair] : 0.0f;
 #pragma unroll
       for (int j = 0; j < SEGMENT; ++j) value[j][k] += before;
     }
   }
 };
 
-// Adds the bias and rotates a tile in place. With `table`, keeps the cosines and sines
-// as half2 [tokens][N / 2] for the way back.
+// Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
+// half2 [tokens][N / 2] for the way back.
 template <int N, int R, bool TWO>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
                                              const float* second_bias, const Angles<N, R>& angles,
                                              int turning, __half2* table) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  constexpr int SEGMENT = Angles<N, R>::SEGMENT;
 #pragma unroll
-  for (int j = 0; j < Angles<N, R>::SEGMENT; ++j) {
-    const int t = warp * Angles<N, R>::SEGMENT + j;
+  for (int k = 0; k < Angles<N, R>::PAIRS; ++k) {
+    const int pair = lane + 32 * k;
+    if (pair >= N / 2) continue;
+    float2 add[2][R];
 #pragma unroll
-    for (int k = 0; k < Angles<N, R>::PAIRS; ++k) {
-      const int pair = lane + 32 * k;
-      if (pair >= N / 2) continue;
+    for (int r = 0; r < R; ++r) {
+      add[0][r] = *reinterpret_cast<const float2*>(first_bias + r * N + 2 * pair);
+      if (TWO) add[1][r] = *reinterpret_cast<const float2*>(second_bias + r * N + 2 * pair);
+    }
+#pragma unroll
+    for (int j = 0; j < SEGMENT; ++j) {
+      const int t = warp * SEGMENT + j;
       float sine = 0, cosine = 1;
       if (pair < turning) sine_cosine(angles.value[j][k], sine, cosine);
       if (table != nullptr) table[t * (N / 2) + pair] = __floats2half2_rn(cosine, sine);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        auto turn = [&](bf16* tile, const float* bias) {
-          uint32_t& place = word(tile + at<N>(t * R + r, 2 * pair));
-          const float2 add = *reinterpret_cast<const float2*>(bias + r * N + 2 * pair);
+        const int offset = at<N>(t * R + r, 2 * pair);
+        auto turn = [&](bf16* tile, float2 bias) {
+          uint32_t& place = word(tile + offset);
           float2 v = unpack(place);
-          v.x += add.x;
-          v.y += add.y;
+          v.x += bias.x;
+          v.y += bias.y;
           place = pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine);
         };
-        turn(first, first_bias);
-        if (TWO) turn(second, second_bias);
+        turn(first, add[0][r]);
+        if (TWO) turn(second, add[1][r]);
       }
     }
   }
@@ -217,20 +261,27 @@ struct StatePart {
     });
   }
   __device__ __forceinline__ void write(bf16* tile) {
-    each([&](float& a, float& b, int r, int c) { word(tile + at<N>(r, c)) = pack(a, b); });
+    const Elements<N> place(tile, row, column);
+#pragma unroll
+    for (int f = 0; f < FRAGMENTS; ++f)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        place.store(f, half, pack(value[f][2 * half], value[f][2 * half + 1]));
   }
-  // Adds sum over rows k of scale(k) * rows[k][P]^T columns[k][N].
-  template <typename F>
-  __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns, F&& by) {
+  // Adds sum over rows k of by[k] * rows[k][P]^T columns[k][N].
+  __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns,
+                                             const float* by) {
+    const LeftTransposed<P> left(rows, row);
+    const RightTransposed<N> right(columns, column);
 #pragma unroll
     for (int k = 0; k < ROWS; k += 16) {
       uint32_t a[4];
-      left_transposed<P>(a, rows, row, k);
-      scale_columns(a, k, by);
+      left.load(a, k);
+      scale_columns(a, by + k);
 #pragma unroll
       for (int f = 0; f < FRAGMENTS; f += 2) {
         uint32_t b[4];
-        right_transposed<N>(b, columns, k, column + 8 * f);
+        right.load(b, k, f);
         multiply(value[f], a, b[0], b[1]);
         multiply(value[f + 1], a, b[2], b[3]);
       }
@@ -248,37 +299,18 @@ struct Part {
 #pragma unroll
       for (int i = 0; i < 4; ++i) value[f][i] = 0;
   }
-  // Rows `row`.. of a [m][k] tile times a tile stored [n][k].
-  template <int WA, int WB>
-  __device__ __forceinline__ void add(const bf16* a_tile, int row, const bf16* b_tile, int column,
-                                      int first = 0, int last = WA) {
+  // Adds the product over `K` terms, of which those before `first` or from `last` on are zero.
+  template <int K, typename A, typename B>
+  __device__ __forceinline__ void add(const A& left, const B& right, int first = 0, int last = K) {
 #pragma unroll
-    for (int k = 0; k < WA; k += 16) {
+    for (int k = 0; k < K; k += 16) {
       if (k < first || k >= last) continue;
       uint32_t a[4];
-      left<WA>(a, a_tile, row, k);
+      left.load(a, k);
 #pragma unroll
       for (int f = 0; f < F; f += 2) {
         uint32_t b[4];
-        right<WB>(b, b_tile, k, column + 8 * f);
-        multiply(value[f], a, b[0], b[1]);
-        multiply(value[f + 1], a, b[2], b[3]);
-      }
-    }
-  }
-  // Rows `row`.. of a [m][k] tile times a tile stored [k][n].
-  template <int WA, int WB>
-  __device__ __forceinline__ void add_transposed(const bf16* a_tile, int row, const bf16* b_tile,
-                                                 int column, int first = 0, int last = WA) {
-#pragma unroll
-    for (int k = 0; k < WA; k += 16) {
-      if (k < first || k >= last) continue;
-      uint32_t a[4];
-      left<WA>(a, a_tile, row, k);
-#pragma unroll
-      for (int f = 0; f < F; f += 2) {
-        uint32_t b[4];
-        right_transposed<WB>(b, b_tile, k, column + 8 * f);
+        right.load(b, k, f);
         multiply(value[f], a, b[0], b[1]);
         multiply(value[f + 1], a, b[2], b[3]);
       }
@@ -293,16 +325,52 @@ struct Part {
       value[f][3] *= high;
     }
   }
-  // f(a, b, half, row, column) for each pair of neighbouring columns.
+  // g(a, b, fragment, half) for each pair of neighbouring columns.
   template <typename G>
-  __device__ __forceinline__ void each(int row, int column, G&& g) {
-    const int lane = threadIdx.x & 31;
+  __device__ __forceinline__ void each(G&& g) {
 #pragma unroll
     for (int f = 0; f < F; ++f)
 #pragma unroll
-      for (int half = 0; half < 2; ++half)
-        g(value[f][2 * half], value[f][2 * half + 1], half, row + (lane >> 2) + 8 * half,
-          column + 8 * f + 2 * (lane & 3));
+      for (int half = 0; half < 2; ++half) g(value[f][2 * half], value[f][2 * half + 1], f, half);
+  }
+};
+
+// Weights of the pairs that a thread holds of a 16 x 32 part of the chunk's matrix,
+// rows being later tokens t and columns earlier ones u.
+template <int R>
+struct Weights {
+  float row_decay[2], row_gamma[2];
+  float column_decay[8], column_weight[8];
+  int row, column;
+  __device__ __forceinline__ Weights(const Gates& gates, int first_row, int first_column) {
+    const int lane = threadIdx.x & 31;
+    row = first_row + (lane >> 2);
+    column = first_column + 2 * (lane & 3);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      row_decay[h] = gates.decay[row + 8 * h];
+      row_gamma[h] = gates.gamma[row + 8 * h];
+    }
+#pragma unroll
+    for (int f = 0; f < 4; ++f) {
+      const float2 decay = *reinterpret_cast<const float2*>(&gates.decay[column + 8 * f]);
+      const float2 weight = *reinterpret_cast<const float2*>(&gates.weight[column + 8 * f]);
+      column_decay[2 * f] = decay.x;
+      column_decay[2 * f + 1] = decay.y;
+      column_weight[2 * f] = weight.x;
+      column_weight[2 * f + 1] = weight.y;
+    }
+  }
+  __device__ __forceinline__ int t(int h) const { return (row + 8 * h) / R; }
+  __device__ __forceinline__ int u(int f, int e) const { return (column + 8 * f + e) / R; }
+  __device__ __forceinline__ float strictly_lower(int f, int h, int e) const {
+    const float weight =
+        power_of_two(row_decay[h] - column_decay[2 * f + e]) * column_weight[2 * f + e];
+    return u(f, e) < t(h) ? weight : 0.0f;
+  }
+  // With gamma where the token is the same.
+  __device__ __forceinline__ float lower(int f, int h, int e) const {
+    return u(f, e) == t(h) ? row_gamma[h] : strictly_lower(f, h, e);
   }
 };
 

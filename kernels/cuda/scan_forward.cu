@@ -4,24 +4,48 @@
 
 namespace cistron::cuda {
 
-// State that an item adds to a zero state, its decay and its angles.
+// Sums of the log-decays within each chunk, a thread an item and head.
+__global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved, int chunk) {
+  const int64_t index = blockIdx.x * 128LL + threadIdx.x;
+  if (index >= in.items * in.heads) return;
+  const ScanItem item = in.item[index / in.heads];
+  const int head = index % in.heads;
+  float whole = 0;
+  constexpr int AHEAD = 8;  // divides the tokens of every chunk
+  float sum = 0;
+  for (int first = 0; first < item.tokens; first += AHEAD) {
+    float value[AHEAD];
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j)
+      value[j] = first + j < item.tokens
+                     ? in.log_decay[(item.start + first + j) * in.heads + head] * 1.4426950408889634f
+                     : 0.0f;
+    if (first % chunk == 0) sum = 0;
+#pragma unroll
+    for (int j = 0; j < AHEAD; ++j) {
+      sum += value[j];
+      whole += value[j];
+      if (first + j < item.tokens) saved.sums[(item.start + first + j) * in.heads + head] = sum;
+    }
+  }
+  saved.decay[index] = whole;
+}
+
+// State that an item adds to a zero state, and its angles.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSaved saved,
                                                            bf16* local) {
-  extern __shared__ __align__(128) char memory[];
+  extern __shared__ __align__(1024) char memory[];
   bf16* k = reinterpret_cast<bf16*>(memory);
   bf16* v = k + ROWS * N;
   Gates& gates = *reinterpret_cast<Gates*>(v + ROWS * P);
-  float* totals = reinterpret_cast<float*>(&gates + 1);
-  float* base = totals + 8 * (N / 2);
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   StatePart<P, N> state;
-  float whole = 0;
-  if (TURN)
-    for (int i = threadIdx.x; i < N / 2; i += THREADS) base[i] = 0;
+  if (TURN && threadIdx.x < N / 2) turns.base[threadIdx.x] = 0;
   for (int first = 0, chunk = item.chunk; first < item.tokens;
        first += chunk_tokens<R>(), ++chunk) {
     const int64_t token = item.start + first;
@@ -29,35 +53,34 @@ __global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSa
     __syncthreads();
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
-    load_gates<R>(gates, in, head, token, tokens);
+    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    if (TURN) turns.load(in, nullptr, head, token, tokens);
+    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
+    finish_gates(gates);
     if (TURN) {
       if (threadIdx.x < in.angles)
         saved.angle[(chunk * static_cast<int64_t>(in.heads) + head) * in.angles + threadIdx.x] =
-            base[threadIdx.x];
+            turns.base[threadIdx.x];
       Angles<N, R> angles;
-      angles.load(totals, base, in, head, token, tokens);
+      angles.sum(turns, in.angles, tokens);
       rotate_tiles<N, R, false>(k, bias_of(in.b_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
-      __syncthreads();
-      if (threadIdx.x < N / 2)
-        for (int w = 0; w < 8; ++w) base[threadIdx.x] += totals[w * (N / 2) + threadIdx.x];
     }
-    const float end = gates.end[0];
-    whole += end;
-    state.scale(exp2f(end));
-    state.accumulate(v, k, [&](int row) {
-      return gates.weight[row / R] * between(end, gates.decay[row / R]);
-    });
+    __syncthreads();
+    if (TURN && threadIdx.x < in.angles)
+      for (int w = 0; w < 8; ++w)
+        turns.base[threadIdx.x] += turns.totals[w * (N / 2) + threadIdx.x];
+    state.scale(power_of_two(chunk_decay(gates)));
+    state.accumulate(v, k, gates.to_end);
   }
   bf16* out = local + (number * in.heads + head) * (P * N);
   state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
-  if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
   if (TURN) {
     __syncthreads();
     if (threadIdx.x < in.angles)
-      saved.turn[(number * in.heads + head) * in.angles + threadIdx.x] = base[threadIdx.x];
+      saved.turn[(number * in.heads + head) * in.angles + threadIdx.x] = turns.base[threadIdx.x];
   }
 }
 
@@ -94,7 +117,7 @@ __global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved save
       if (start + j >= last) break;
       states[slot(start + j)] = pack(carry.x, carry.y);
       const float2 add = unpack(next[j]);
-      const float decay = exp2f(keep[j]);
+      const float decay = power_of_two(keep[j]);
       carry.x = fmaf(carry.x, decay, add.x);
       carry.y = fmaf(carry.y, decay, add.y);
       if (TURN && pair < in.angles) {
@@ -111,14 +134,14 @@ __global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved save
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved saved,
                                                       ScanGradientRows y) {
-  extern __shared__ __align__(128) char memory[];
+  extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* k = q + ROWS * N;
   bf16* v = k + ROWS * N;
   bf16* p = v + ROWS * P;
   bf16* s = p + ROWS * (P > ROWS ? P : ROWS);
   Gates& gates = *reinterpret_cast<Gates*>(s + P * N);
-  float* totals = reinterpret_cast<float*>(&gates + 1);
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
@@ -141,48 +164,48 @@ __global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved s
     load_tile<N, R>(q, in.c, group, token, tokens);
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
-    load_gates<R>(gates, in, head, token, tokens);
+    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    if (TURN)
+      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+                 head, token, tokens);
+    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
+    finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.load(totals, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                  in, head, token, tokens);
+      angles.sum(turns, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
       __syncthreads();
     }
     {
       Part<4> scores;
-      if (32 * half < row + 16) scores.template add<N, N>(q, row, k, 32 * half);
-      scores.each(row, 32 * half, [&](float& a, float& b, int, int i, int j) {
-        const int t = i / R;
-        auto weight = [&](int column) {
-          const int u = column / R;
-          if (u > t) return 0.0f;
-          return u == t ? gates.gamma[t]
-                        : gates.weight[u] * between(gates.decay[t], gates.decay[u]);
-        };
-        word(p + at<ROWS>(i, j)) = pack(a * weight(j), b * weight(j + 1));
+      const int first = 32 * half;
+      if (first < row + 16)
+        scores.template add<N>(Left<N>(q, row), Right<N>(k, first));
+      const Weights<R> weights(gates, row, first);
+      const Elements<ROWS> place(p, row, first);
+      scores.each([&](float& a, float& b, int f, int h) {
+        place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
       });
     }
     __syncthreads();
     Part<P / 16> out;
     const int column = half * (P / 2);
-    out.template add<N, N>(q, row, s, column);
-    const int low = (row + (lane >> 2)) / R, high = (row + (lane >> 2) + 8) / R;
-    out.scale_rows(exp2f(gates.decay[low]), exp2f(gates.decay[high]));
-    out.template add_transposed<ROWS, P>(p, row, v, column, 0, row + 16);
-    const float end = gates.end[0];
-    state.scale(exp2f(end));
-    state.accumulate(v, k, [&](int i) {
-      return gates.weight[i / R] * between(end, gates.decay[i / R]);
-    });
+    out.template add<N>(Left<N>(q, row), Right<N>(s, column));
+    out.scale_rows(gates.kept[row + (lane >> 2)], gates.kept[row + (lane >> 2) + 8]);
+    out.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(v, column), 0, row + 16);
+    state.scale(power_of_two(chunk_decay(gates)));
+    state.accumulate(v, k, gates.to_end);
     __syncthreads();
-    out.each(row, column, [&](float& a, float& b, int, int i, int j) {
-      const float2 x = unpack(word(v + at<P>(i, j)));
-      word(p + at<P>(i, j)) = pack(fmaf(skip, x.x, a), fmaf(skip, x.y, b));
-    });
+    {
+      const Elements<P> x(v, row, column), place(p, row, column);
+      out.each([&](float& a, float& b, int f, int h) {
+        const float2 here = unpack(x.load(f, h));
+        place.store(f, h, pack(fmaf(skip, here.x, a), fmaf(skip, here.y, b)));
+      });
+    }
     __syncthreads();
     store_tile<P, R>(p, y, head, token, tokens);
   }
@@ -194,7 +217,13 @@ template <int P, int N, int R, bool TURN>
 void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
-  const size_t angles = TURN ? (8 + 1) * (N / 2) * sizeof(float) : 0;
+  const size_t angles = TURN ? sizeof(Turns<N, R>) : 0;
+  if (in.items > 0) {
+    const int64_t threads = in.items * in.heads;
+    sum_decays<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(
+        in, saved, chunk_tokens<R>());
+    check("sum_decays");
+  }
   if (in.items > 0) {
     const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles;
     allow(local_states<P, N, R, TURN>, size);

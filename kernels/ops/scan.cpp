@@ -86,6 +86,7 @@ cuda::ScanInputs inputs_of(const variable_list& t, const Tensor& items, const Te
   in.angles = t[THETA].defined() ? t[THETA].size(1) : -1;
   in.heads = t[X].size(1);
   in.groups = t[B].size(2);
+  in.tokens = t[X].size(0);
   in.items = items.size(0);
   in.sequences = first.size(0) - 1;
   in.chunks = chunks;
@@ -112,9 +113,9 @@ T* pointer(const Tensor& t) {
 }
 
 cuda::ScanSaved saved_of(const Tensor& states, const Tensor& decay, const Tensor& turn,
-                         const Tensor& angle) {
+                         const Tensor& angle, const Tensor& sums) {
   return {pointer<__nv_bfloat16>(states), pointer<float>(decay), pointer<float>(turn),
-          pointer<float>(angle)};
+          pointer<float>(angle), pointer<float>(sums)};
 }
 
 struct Scan : torch::autograd::Function<Scan> {
@@ -138,15 +139,16 @@ struct Scan : torch::autograd::Function<Scan> {
     Tensor decay = at::empty({in.items, in.heads}, single);
     Tensor turn = at::empty({in.items, in.heads, angles}, single);
     Tensor angle = at::empty({chunks, in.heads, angles}, single);
+    Tensor sums = at::empty({tokens, in.heads}, single);
     Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
     Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
     Tensor last = keep ? at::empty({in.sequences, in.heads, in.head_dim, in.state}, single)
                        : at::empty({0}, single);
     cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
                           pointer<__nv_bfloat16>(local)};
-    cuda::scan_forward(in, saved_of(states, decay, turn, angle), out, stream_of(y));
+    cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, stream_of(y));
     variable_list kept = t;
-    kept.insert(kept.end(), {items, first, states, decay, turn, angle});
+    kept.insert(kept.end(), {items, first, states, decay, turn, angle, sums});
     ctx->save_for_backward(kept);
     ctx->saved_data["chunks"] = chunks;
     ctx->saved_data["keep"] = keep;
@@ -162,7 +164,8 @@ struct Scan : torch::autograd::Function<Scan> {
     const at::OptionalDeviceGuard guard(t[X].device());
     const auto in = inputs_of(t, items, first, ctx->saved_data["chunks"].toInt());
     const auto saved =
-        saved_of(kept[INPUTS + 2], kept[INPUTS + 3], kept[INPUTS + 4], kept[INPUTS + 5]);
+        saved_of(kept[INPUTS + 2], kept[INPUTS + 3], kept[INPUTS + 4], kept[INPUTS + 5],
+                 kept[INPUTS + 6]);
     const auto half = t[X].options(), single = half.dtype(at::kFloat);
     const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
     const bool turns = in.angles >= 0;
@@ -177,11 +180,11 @@ struct Scan : torch::autograd::Function<Scan> {
     Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
     Tensor dx = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
     Tensor db = at::empty({tokens, in.heads, in.rank, in.state}, half), dc = at::empty_like(db);
-    Tensor dtheta = at::empty({tokens, in.heads, angles}, half);
+    const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
+    Tensor dtheta = at::empty({parts, tokens, angles}, single);
+    Tensor flow = at::empty({in.items, in.heads}, single);
+    Tensor turning = at::empty({in.items, in.heads, angles}, single);
     Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
-    const std::int64_t biases = turns ? in.items : 0;
-    Tensor db_bias = at::empty({biases, in.heads, in.rank, in.state}, single);
-    Tensor dc_bias = at::empty_like(db_bias);
     Tensor dskip = at::empty({in.items, in.heads}, single);
     Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
     cuda::ScanGradients out{rows(dy, 2, 1),
@@ -190,43 +193,38 @@ struct Scan : torch::autograd::Function<Scan> {
                             pointer<__nv_bfloat16>(dstates),
                             pointer<float>(across),
                             pointer<float>(dangle),
+                            pointer<float>(flow),
+                            pointer<float>(turning),
                             gradient_rows(dx, 2, 1),
                             pointer<__nv_bfloat16>(db),
                             pointer<__nv_bfloat16>(dc),
-                            pointer<__nv_bfloat16>(dtheta),
+                            pointer<float>(dtheta),
                             pointer<float>(ddecay),
                             pointer<float>(dweight),
                             pointer<float>(dgamma),
                             pointer<float>(ddelta),
-                            pointer<float>(db_bias),
-                            pointer<float>(dc_bias),
                             pointer<float>(dskip),
                             dinitial.defined() ? pointer<float>(dinitial) : nullptr};
     const auto stream = stream_of(dy);
     cuda::scan_backward(in, saved, out, stream);
-    auto over_heads = [&](const Tensor& per_head) {
-      // [tokens, heads, rank, state] to [tokens, rank, groups, state]
-      Tensor sum = at::empty({tokens, in.groups, in.rank, in.state}, half);
-      cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(sum), tokens,
-                           in.heads, in.groups, in.rank * in.state, stream);
-      return sum.transpose(1, 2);
+    // [tokens, heads, rank, state] to [tokens, rank, groups, state], and the bias's part.
+    auto over_heads = [&](const Tensor& per_head, Tensor& gradient, Tensor& bias) {
+      gradient = at::empty({tokens, in.groups, in.rank, in.state}, half);
+      const std::int64_t slabs = (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB;
+      Tensor sums = at::empty({turns ? slabs : 0, in.heads, in.rank, in.state}, single);
+      cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(gradient),
+                           turns ? pointer<float>(sums) : nullptr, tokens, in.heads, in.groups,
+                           in.rank * in.state, stream);
+      gradient = gradient.transpose(1, 2);
+      if (turns) bias = sums.sum(0);
     };
     variable_list result(INPUTS);
     result[X] = dx;
-    result[B] = over_heads(db);
-    result[C] = over_heads(dc);
+    over_heads(db, result[B], result[B_BIAS]);
+    over_heads(dc, result[C], result[C_BIAS]);
     if (turns) {
-      result[B_BIAS] = db_bias.sum(0);
-      result[C_BIAS] = dc_bias.sum(0);
-      if (angles % 8 == 0 && angles > 0) {
-        Tensor sum = at::empty({tokens, angles}, half);
-        cuda::scan_sum_heads(pointer<__nv_bfloat16>(dtheta), pointer<__nv_bfloat16>(sum), tokens,
-                             in.heads, 1, angles, stream);
-        result[THETA] = sum.to(at::kFloat);
-      } else {
-        result[THETA] = dtheta.sum({1}, false, at::kFloat);
-      }
-      result[DELTA] = ddelta;
+      result[THETA] = parts == 1 ? dtheta[0] : dtheta.sum(0);
+      result[DELTA] = angles > 0 ? ddelta : at::zeros_like(ddelta);
     }
     result[DECAY] = ddecay;
     result[WEIGHT] = dweight;
