@@ -203,8 +203,16 @@ impl Isotropic {
 
     /// One token of every sequence, `[sequences, width]` to the same; sequences outside `mask`
     /// keep their memory.
-    pub fn decode(&self, x: &Tensor, caches: &mut [LayerCache], mask: &Tensor) -> Tensor {
-        self.run(x, |i, mixer, u| mixer.decode(&u, &mut caches[i], mask))
+    pub fn decode(
+        &self,
+        x: &Tensor,
+        caches: &mut [LayerCache],
+        mask: &Tensor,
+        compute: &Compute,
+    ) -> Tensor {
+        self.run(x, compute.kind(), |i, mixer, u| {
+            mixer.decode(&u, &mut caches[i], mask)
+        })
     }
 
     /// Memory of nothing; keys, values and convolution tails are of `kind`.

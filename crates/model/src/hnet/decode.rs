@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::{HNet, Network, Routed, Stage};
+use crate::compute::Compute;
 use crate::decode::{RoutedCache, StageCache, put};
 
 impl HNet {
@@ -10,19 +11,26 @@ impl HNet {
     /// leave `cache` as it is. Asks the device nothing.
     pub(crate) fn decode(&self, tokens: &Tensor, cache: &mut StageCache, mask: &Tensor) -> Tensor {
         let x = Tensor::embedding(&self.embeddings, tokens, -1, false, false);
-        self.backbone
-            .decode(&x, cache, mask)
-            .linear(&self.head, None::<&Tensor>)
+        let y = self.backbone.decode(&x, cache, mask, &self.compute);
+        self.logits(&y)
     }
 }
 
 impl Stage {
-    fn decode(&self, x: &Tensor, cache: &mut StageCache, mask: &Tensor) -> Tensor {
+    fn decode(
+        &self,
+        x: &Tensor,
+        cache: &mut StageCache,
+        mask: &Tensor,
+        compute: &Compute,
+    ) -> Tensor {
         let outer = x.size()[1];
         let x = self.widen(x);
         let y = match (&self.network, cache) {
-            (Network::Main(main), StageCache::Main(cache)) => main.decode(&x, cache, mask),
-            (Network::Routed(stage), StageCache::Routed(cache)) => stage.decode(&x, cache, mask),
+            (Network::Main(main), StageCache::Main(cache)) => main.decode(&x, cache, mask, compute),
+            (Network::Routed(stage), StageCache::Routed(cache)) => {
+                stage.decode(&x, cache, mask, compute)
+            }
             _ => unreachable!("a cache comes from a model of the same layout"),
         };
         y.narrow(1, 0, outer)
@@ -30,19 +38,31 @@ impl Stage {
 }
 
 impl Routed {
-    fn decode(&self, x: &Tensor, cache: &mut RoutedCache, mask: &Tensor) -> Tensor {
-        let encoded = self.encoder.decode(x, &mut cache.encoder, mask);
+    fn decode(
+        &self,
+        x: &Tensor,
+        cache: &mut RoutedCache,
+        mask: &Tensor,
+        compute: &Compute,
+    ) -> Tensor {
+        let encoded = self.encoder.decode(x, &mut cache.encoder, mask, compute);
         let residual = self.residual(&encoded);
         let prob = self.router.step(&cache.last, &encoded, &cache.seen);
         put(&mut cache.last, mask, &encoded);
         let _ = cache.seen.logical_or_(mask);
         let starting = prob.gt(0.5).logical_and(mask);
-        let z = self.inner.decode(&encoded, &mut cache.inner, &starting);
+        let z = self
+            .inner
+            .decode(&encoded, &mut cache.inner, &starting, compute);
         let p = self.router.smoothing(&prob).unsqueeze(-1);
         let keep: Tensor = 1.0 - &p;
         let average = z * &p + &cache.average * keep;
         put(&mut cache.average, &starting, &average);
-        self.decoder
-            .decode(&(&cache.average + residual), &mut cache.decoder, mask)
+        self.decoder.decode(
+            &(&cache.average + residual),
+            &mut cache.decoder,
+            mask,
+            compute,
+        )
     }
 }

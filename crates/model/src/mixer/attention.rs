@@ -221,7 +221,7 @@ impl Attention {
     }
 
     pub(crate) fn decode(&self, u: &Tensor, cache: &mut AttentionCache, mask: &Tensor) -> Tensor {
-        let qkv = u.linear(&self.qkv, None::<&Tensor>);
+        let qkv = linear(u, &self.qkv);
         let sizes = step::Attention {
             heads: self.heads,
             head_dim: self.head_dim,

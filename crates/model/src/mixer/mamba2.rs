@@ -161,7 +161,7 @@ impl Mamba2 {
     }
 
     pub(crate) fn decode(&self, u: &Tensor, cache: &mut Mamba2State, mask: &Tensor) -> Tensor {
-        let projected = u.linear(&self.in_proj, None::<&Tensor>);
+        let projected = linear(u, &self.in_proj);
         let weights = step::Mamba2 {
             conv_weight: &self.conv_weight,
             conv_bias: &self.conv_bias,
@@ -178,7 +178,7 @@ impl Mamba2 {
         };
         let y = step::mamba2(&projected, &weights, &mut cache.conv, &mut cache.ssm, rows);
         let z = projected.narrow(-1, 0, self.inner);
-        gated_rms_norm(&y, &z, &self.norm).linear(&self.out_proj, None::<&Tensor>)
+        linear(&gated_rms_norm(&y, &z, &self.norm), &self.out_proj)
     }
 
     pub(crate) fn empty_state(&self, sequences: i64, options: (Kind, Device)) -> LayerState {
