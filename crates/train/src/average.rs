@@ -31,7 +31,8 @@ impl Average {
             let param = param.expect("a model has the parameters its config implies");
             Ok(param.tensor.detach().copy())
         })?;
-        let model = HNet::with_params(model.config().clone(), params, model.device());
+        let model = HNet::with_params(model.config().clone(), params, model.device())
+            .with_compute(model.compute().clone());
         Ok(Self { decay, model })
     }
 
@@ -76,7 +77,8 @@ impl Average {
     pub fn load(path: &Path, decay: f64, model: &HNet) -> Result<Self, TrainError> {
         let file = TensorFile::open(path)?;
         let params = read_params(model.config(), &file, "", model.device())?;
-        let model = HNet::with_params(model.config().clone(), params, model.device());
+        let model = HNet::with_params(model.config().clone(), params, model.device())
+            .with_compute(model.compute().clone());
         Ok(Self { decay, model })
     }
 }

@@ -127,7 +127,8 @@ pub fn load(path: &Path, config: &RunConfig, device: Device) -> Result<Trainer, 
     }
     let weights = TensorFile::open(&path.join(WEIGHTS))?;
     let params = read_params(&config.model, &weights, "", device)?;
-    let model = HNet::with_params(config.model.clone(), params, device);
+    let model = HNet::with_params(config.model.clone(), params, device)
+        .with_compute(config.train.compute(device));
     let optimizer = AdamW::load(&path.join(OPTIMIZER), &config.optimizer, model.params())?;
     let average = match config.train.ema_decay {
         decay if decay > 0.0 && path.join(AVERAGE).exists() => {

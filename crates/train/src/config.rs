@@ -8,7 +8,9 @@ mod model;
 mod range;
 mod set;
 
+use cistron_model::{Checkpointing, Compute, Precision};
 use serde::{Deserialize, Serialize};
+use tch::Device;
 
 pub use load::RunConfig;
 
@@ -124,12 +126,36 @@ impl Default for ScheduleConfig {
     }
 }
 
-/// Numbers in which the model computes.
+/// Numbers in which the model computes, as the configuration has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32-bit floating point throughout.
+pub enum PrecisionChoice {
+    /// bf16 on a GPU, fp32 elsewhere. A run records which it was.
+    Auto,
+    /// As [`Precision::Fp32`].
     Fp32,
+    /// As [`Precision::Bf16`].
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// What it means on `device`.
+    pub fn on(self, device: Device) -> Precision {
+        match self {
+            Self::Auto => Precision::of(device),
+            Self::Fp32 => Precision::Fp32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Fp32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// `[train]`: everything else.
@@ -153,10 +179,24 @@ pub struct TrainConfig {
     pub checkpoint_every: u64,
     /// Checkpoints that are kept, the newest ones.
     pub keep_last: u64,
-    /// Numbers in which the model computes.
-    pub precision: Precision,
+    /// Numbers in which the model computes; weights, the residual stream, routers and
+    /// losses are fp32 whatever it is.
+    pub precision: PrecisionChoice,
+    /// Stages whose layers keep their input alone and run again in the backward pass:
+    /// less memory, a third more work.
+    pub checkpointing: Checkpointing,
     /// Whether TensorBoard event files are written.
     pub tensorboard: bool,
+}
+
+impl TrainConfig {
+    /// How the model computes on `device`.
+    pub fn compute(&self, device: Device) -> Compute {
+        Compute {
+            precision: self.precision.on(device),
+            checkpointing: self.checkpointing.clone(),
+        }
+    }
 }
 
 impl Default for TrainConfig {
@@ -170,7 +210,8 @@ impl Default for TrainConfig {
             eval_tokens: 131_072,
             checkpoint_every: 500,
             keep_last: 3,
-            precision: Precision::Fp32,
+            precision: PrecisionChoice::Auto,
+            checkpointing: Checkpointing::default(),
             tensorboard: true,
         }
     }

@@ -26,7 +26,7 @@ pub fn evaluate(
                 &batch,
                 model.config(),
             )
-            .tally
+            .tally()
         });
         sum.add(&tally);
     }

@@ -102,8 +102,10 @@ pub struct Loss {
     pub nats: Tensor,
     /// `alpha` times the sum of the ratio losses; fp32 scalar.
     pub ratio: Tensor,
-    /// What the batch adds to the sums; the model's device is asked once.
-    pub tally: Tally,
+    /// `nats`, then F and G of each routed stage: fp64, still on the model's device.
+    numbers: Tensor,
+    /// The counts, which the host knows.
+    counts: Tally,
 }
 
 impl Loss {
@@ -126,31 +128,34 @@ impl Loss {
             numbers.push(statistics.selected.detach());
             numbers.push(statistics.probability.detach());
         }
-        let numbers = Tensor::stack(&numbers, 0).to_kind(Kind::Double);
-        let numbers = Vec::<f64>::try_from(&numbers).expect("a vector of doubles");
-        let stages = output
-            .routing
-            .iter()
-            .zip(numbers[1..].chunks_exact(2))
-            .map(|(routing, pair)| {
-                let tokens = routing.lengths.iter().sum::<i64>() as f64;
-                StageTally {
-                    selected: pair[0] * tokens,
-                    probability: pair[1] * tokens,
-                    tokens,
-                }
-            })
-            .collect();
+        let stages = output.routing.iter().map(|routing| StageTally {
+            tokens: routing.lengths.iter().sum::<i64>() as f64,
+            ..StageTally::default()
+        });
         Self {
             nats,
             ratio: ratio * config.cistron.alpha,
-            tally: Tally {
-                nats: numbers[0],
+            numbers: Tensor::stack(&numbers, 0).to_kind(Kind::Double),
+            counts: Tally {
+                nats: 0.0,
                 scored: batch.scored,
                 tokens: batch.lengths.iter().sum::<i64>() as u64,
-                stages,
+                stages: stages.collect(),
             },
         }
+    }
+
+    /// What the batch adds to the sums. This asks the model's device, which must be done
+    /// with the batch to answer: the backward pass is best under way by then.
+    pub fn tally(&self) -> Tally {
+        let numbers = Vec::<f64>::try_from(&self.numbers).expect("a vector of doubles");
+        let mut tally = self.counts.clone();
+        tally.nats = numbers[0];
+        for (stage, pair) in tally.stages.iter_mut().zip(numbers[1..].chunks_exact(2)) {
+            stage.selected = pair[0] * stage.tokens;
+            stage.probability = pair[1] * stage.tokens;
+        }
+        tally
     }
 }
 
@@ -178,8 +183,8 @@ mod tests {
             routing: Vec::new(),
         };
         let loss = Loss::of(&output, &batch, &testing::config());
-        assert_eq!(loss.tally.scored, 7);
-        assert!((loss.tally.bits_per_base() - 3.0).abs() < 1e-6);
+        assert_eq!(loss.tally().scored, 7);
+        assert!((loss.tally().bits_per_base() - 3.0).abs() < 1e-6);
         assert_eq!(loss.ratio.double_value(&[]), 0.0);
     }
 
@@ -193,7 +198,7 @@ mod tests {
                 &batch,
                 &config,
             )
-            .tally
+            .tally()
         };
         let one = loss(&[b"ACGTACGTAAC"]);
         let other = loss(&[b"GGTTACA"]);

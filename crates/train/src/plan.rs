@@ -40,7 +40,7 @@ pub struct Plan {
 ///
 /// The configuration or the corpus cannot be used.
 pub fn plan(options: &PretrainOptions) -> Result<Plan, TrainError> {
-    let config = RunConfig::load(&options.config, &options.sets)?;
+    let config = RunConfig::load(&options.config, &options.sets)?.on(options.device);
     let corpus = Corpus::open(&options.corpus)?;
     let alphabet = config.model.alphabet();
     let loader = Loader::new(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use cistron_genome::corpus::Corpus;
+use cistron_model::Precision;
 use tch::Device;
 
 use crate::collective::{Alone, Collective};
@@ -89,7 +90,10 @@ fn run(
     group: &dyn Collective,
     stop: &dyn Fn() -> Option<i32>,
 ) -> Result<Outcome, TrainError> {
-    let config = RunConfig::load(&options.config, &options.sets)?;
+    let config = RunConfig::load(&options.config, &options.sets)?.on(options.device);
+    // In bf16 the few fp32 products have inputs that came from bf16.
+    let precision = config.train.precision.on(options.device);
+    cistron_kernels::runtime::allow_tf32(precision == Precision::Bf16);
     let corpus = Corpus::open(&options.corpus)?;
     let (alphabet, seed) = (config.model.alphabet(), config.train.seed);
     let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?;

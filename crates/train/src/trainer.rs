@@ -68,7 +68,8 @@ impl Trainer {
     ///
     /// The model cannot be built.
     pub fn new(config: &RunConfig, device: Device) -> Result<Self, TrainError> {
-        let model = HNet::new(&config.model, config.train.seed, device)?;
+        let model = HNet::new(&config.model, config.train.seed, device)?
+            .with_compute(config.train.compute(device));
         let average = match config.train.ema_decay {
             decay if decay > 0.0 => Some(Average::new(decay, &model)?),
             _ => None,
@@ -229,6 +230,27 @@ mod tests {
         assert_eq!(trainer.counts.step, 60);
         let tokens: u64 = reports.iter().map(|report| report.tally.tokens).sum();
         assert_eq!(trainer.counts.tokens, tokens);
+    }
+
+    #[test]
+    fn bf16_with_checkpointing_learns_as_fp32_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus::open(&testing::corpus(folder.path())).unwrap();
+        let last = |sets: &[&str]| {
+            let sets: Vec<&str> = ["schedule.steps=40", "schedule.kind=constant"]
+                .iter()
+                .chain(sets)
+                .copied()
+                .collect();
+            let (_, reports) = run(&corpus, &config(&sets), 40);
+            let bits = reports[30..].iter().map(|r| r.tally.bits_per_base());
+            bits.sum::<f64>() / 10.0
+        };
+        let exact = last(&["train.precision=fp32"]);
+        let near = last(&["train.precision=bf16", "train.checkpointing=[0]"]);
+        assert!((exact - near).abs() < 0.05, "{exact} {near}");
+        let again = last(&["train.precision=fp32", "train.checkpointing=all"]);
+        assert_eq!(exact, again);
     }
 
     /// Batches run side by side, each on one thread: how many threads there are is no matter.

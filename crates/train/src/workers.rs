@@ -95,7 +95,8 @@ impl Workers {
 fn one(model: &HNet, batch: &Batch, weights: Weights) -> Result<(Gradients, Tally), TrainError> {
     let output = model.forward(&batch.tokens, &batch.lengths);
     let loss = Loss::of(&output, batch, model.config());
-    (loss.nats * weights.nats + loss.ratio * weights.ratio)
+    drop(output);
+    (&loss.nats * weights.nats + &loss.ratio * weights.ratio)
         .f_backward()
         .map_err(ModelError::from)?;
     let gradients = model
@@ -104,5 +105,5 @@ fn one(model: &HNet, batch: &Batch, weights: Weights) -> Result<(Gradients, Tall
         .map(|(name, param)| (name.to_owned(), param.tensor.grad()))
         .filter(|(_, gradient)| gradient.defined())
         .collect();
-    Ok((gradients, loss.tally))
+    Ok((gradients, loss.tally()))
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use cistron_model::Config as ModelConfig;
 use serde::{Deserialize, Serialize};
+use tch::Device;
 use toml::{Table, Value};
 
 use super::explain::explain;
@@ -114,6 +115,13 @@ impl RunConfig {
             Some((key, problem)) => Err(fail(key.to_owned(), problem)),
             None => Ok(config),
         }
+    }
+
+    /// Writes down what the device decides: the precision where it was left open.
+    #[must_use]
+    pub fn on(mut self, device: Device) -> Self {
+        self.train.precision = self.train.precision.on(device).into();
+        self
     }
 
     /// The whole configuration as TOML; reading it gives this configuration again.

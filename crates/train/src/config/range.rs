@@ -1,11 +1,14 @@
 //! Values that have the right type and make no sense.
 
+use cistron_model::Checkpointing;
+
 use super::RunConfig;
 
 /// The first key whose value is out of range, and what was expected instead.
 pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
     let (data, optimizer) = (&config.data, &config.optimizer);
     let (schedule, train) = (&config.schedule, &config.train);
+    let stages = config.model.stages();
     let finite = |x: f64| x >= 0.0 && x.is_finite();
     let below_one = |x: &f64| (0.0..1.0).contains(x);
     let within = format!("at most schedule.steps = {}", schedule.steps);
@@ -98,6 +101,15 @@ pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
             one,
         ),
         check(
+            match &train.checkpointing {
+                Checkpointing::Stages(list) => list.iter().all(|stage| *stage < stages),
+                Checkpointing::Every(_) => true,
+            },
+            "train.checkpointing",
+            &format!("{:?}", train.checkpointing),
+            &format!("stages from 0 to {}", stages - 1),
+        ),
+        check(
             train.keep_last > 0,
             "train.keep_last",
             &train.keep_last,
@@ -131,6 +143,7 @@ mod tests {
             "train.accumulate=0",
             "train.ema_decay=1",
             "train.keep_last=0",
+            "train.checkpointing=[0, 2]",
         ] {
             let error = RunConfig::parse(TINY, Path::new("tiny.toml"), &[set.to_owned()])
                 .expect_err(set)
