@@ -10,13 +10,14 @@ namespace cistron::cuda {
 
 // Gradient of the state before an item through the item's own outputs.
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2) local_gradients(ScanInputs in, ScanSaved saved,
+__global__ void __launch_bounds__(THREADS, 3) local_gradients(ScanInputs in, ScanSaved saved,
                                                               ScanRows dy, bf16* local) {
   extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* o = q + ROWS * N;
   Gates& gates = *reinterpret_cast<Gates*>(o + ROWS * P);
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
+  float* theta = reinterpret_cast<float*>(&turns + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
@@ -32,7 +33,7 @@ __global__ void __launch_bounds__(THREADS, 2) local_gradients(ScanInputs in, Sca
     load_tile<P, R>(o, dy, head, token, tokens);
     load_gates<R>(gates, in, saved.sums, head, token, tokens);
     if (TURN)
-      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
     prefetch_tile<P, R>(dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
@@ -40,7 +41,7 @@ __global__ void __launch_bounds__(THREADS, 2) local_gradients(ScanInputs in, Sca
     finish_gates(gates, before);  // from the start of the item
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, in.angles, tokens);
+      angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, false>(q, bias_of(in.c_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
     }
@@ -133,13 +134,14 @@ __device__ __forceinline__ void add_same_token(float& a, float& b, int row, int 
 // Room for what the angles follow from, later for what turns each row.
 template <int N, int R>
 __host__ __device__ constexpr size_t turning_bytes() {
-  const size_t rows = ROWS * (N / 2 + 4) * sizeof(float);
-  return (rows > sizeof(Turns<N, R>) ? rows : sizeof(Turns<N, R>)) + 15 & ~size_t{15};
+  const size_t rows = ROWS * TABLE<N> * sizeof(float);
+  const size_t turns = sizeof(Turns<N, R>) + chunk_tokens<R>() * (N / 2) * sizeof(float);
+  return rows > turns ? rows : turns;
 }
 
 // Gradient of C, first to last chunk: the forward scan with dy as query, x as key, B as value.
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, ScanSaved saved,
+__global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInputs in, ScanSaved saved,
                                                               ScanGradients grad) {
   extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
@@ -152,10 +154,10 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
   float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
   float* across = block + ROWS * R;                    // [2][64]
   __half2* table = reinterpret_cast<__half2*>(across + 2 * ROWS);
-  // First what the angles follow from, then what turns each row: [64][TURNING].
-  float* turning = reinterpret_cast<float*>(table + chunk_tokens<R>() * (N / 2));
+  // First what the angles follow from, then what turns each row: [64][TABLE].
+  float* turning = reinterpret_cast<float*>(table + chunk_tokens<R>() * TABLE<N>);
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(turning);
-  constexpr int TURNING = N / 2 + 4;  // padded against bank conflicts
+  float* theta = reinterpret_cast<float*>(&turns + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
@@ -181,14 +183,14 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
     prefetch_tile<P, R>(grad.dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     load_gates<R>(gates, in, saved.sums, head, token, tokens);
     if (TURN)
-      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
     copies_done();
     __syncthreads();
     finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, in.angles, tokens);
+      angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
     }
@@ -228,11 +230,11 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
       const int i = mine + 8 * h;
       if (TURN) {
         const float2 c = unpack(own.load(f, h));
-        turning[i * TURNING + pair + 4 * f] = c.x * b - c.y * a;
+        turning[i * TABLE<N> + pair + 4 * f] = c.x * b - c.y * a;
       }
       add_same_token<N, R, false>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, k,
                                   gates.gamma[i]);
-      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + pair + 4 * f]);
+      if (TURN) turn_back(a, b, table[(i / R) * TABLE<N> + pair + 4 * f]);
       own.store(f, h, pack(a, b));  // only this thread reads or writes these two
     });
     state.scale(power_of_two(chunk_decay(gates)));
@@ -247,13 +249,13 @@ __global__ void __launch_bounds__(THREADS, 2) query_gradients(ScanInputs in, Sca
       grad.across[(token + threadIdx.x) * in.heads + head] = sum;
     }
     if (TURN) {
-      for (int i = threadIdx.x; i < chunk_tokens<R>() * in.angles; i += THREADS) {
-        const int t = i / in.angles, pair = i % in.angles;
-        if (t >= tokens) break;
-        float sum = 0;
-        for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TURNING + pair];
-        grad.dangle[((token + t) * in.heads + head) * in.angles + pair] = sum;
-      }
+      for (int t = warp; t < chunk_tokens<R>() && t < tokens; t += 8)
+        for (int i = lane; i < in.angles; i += 32) {
+          float sum = 0;
+#pragma unroll
+          for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TABLE<N> + i];
+          grad.dangle[((token + t) * in.heads + head) * in.angles + i] = sum;
+        }
     }
   }
 }
@@ -277,9 +279,9 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   bf16* s = o + ROWS * P;
   bf16* p = s + P * N;
   bf16* g = p + ROWS * ROWS;
-  constexpr int TURNING = N / 2 + 4;             // padded against bank conflicts
-  float* turning = reinterpret_cast<float*>(p);  // [64][TURNING], after p and g were used
+  float* turning = reinterpret_cast<float*>(p);  // [64][TABLE], after p and g were used
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(p);  // before p and g are
+  float* theta = reinterpret_cast<float*>(&turns + 1);
   Gates& gates = *reinterpret_cast<Gates*>(reinterpret_cast<char*>(p) + key_scratch<N, R, TURN>());
   float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
   float* columns = block + ROWS * R;                   // E over t, by s: [2][64]
@@ -356,7 +358,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     }
     load_gates<R>(gates, in, saved.sums, head, token, tokens);
     if (TURN)
-      turns.load(in,
+      turns.load(in, theta,
                  saved.angle +
                      ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
@@ -365,7 +367,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, in.angles, tokens);
+      angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
       __syncthreads();
@@ -474,11 +476,11 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
       const int i = mine + 8 * h;
       if (TURN) {
         const float2 c = unpack(own.load(f, h));
-        turning[i * TURNING + pair + 4 * f] = c.x * b - c.y * a;
+        turning[i * TABLE<N> + pair + 4 * f] = c.x * b - c.y * a;
       }
       add_same_token<N, R, true>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, q,
                                  gates.gamma[i]);
-      if (TURN) turn_back(a, b, table[(i / R) * (N / 2) + pair + 4 * f]);
+      if (TURN) turn_back(a, b, table[(i / R) * TABLE<N> + pair + 4 * f]);
       own.store(f, h, pack(a, b));
     });
     {
@@ -493,14 +495,13 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
                      head, token, tokens);
     store_tile<P, R>(v, grad.dx, head, token, tokens);
     if (TURN)
-      for (int i = threadIdx.x; i < chunk_tokens<R>() * in.angles; i += THREADS) {
-        const int t = i / in.angles, column = i % in.angles;
-        if (t >= tokens) break;
-        float sum = 0;
+      for (int t = warp; t < chunk_tokens<R>() && t < tokens; t += 8)
+        for (int i = lane; i < in.angles; i += 32) {
+          float sum = 0;
 #pragma unroll
-        for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TURNING + column];
-        grad.dangle[((token + t) * in.heads + head) * in.angles + column] += sum;
-      }
+          for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TABLE<N> + i];
+          grad.dangle[((token + t) * in.heads + head) * in.angles + i] += sum;
+        }
     if (threadIdx.x < chunk_tokens<R>() && threadIdx.x < tokens) {
       const int t = threadIdx.x;
       const int64_t index = (token + t) * in.heads + head;
@@ -680,7 +681,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   if (in.items > 0) {
     const size_t size =
-        (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? sizeof(Turns<N, R>) : 0);
+        (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * in.angles * sizeof(float) : 0);
     allow(local_gradients<P, N, R, TURN>, size);
     local_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad.dy, grad.local);
     check("local_gradients");
@@ -691,7 +692,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
     check("pass_gradients");
   }
   if (in.items == 0) return;
-  const size_t table = chunk_tokens<R>() * (N / 2) * sizeof(__half2);
+  const size_t table = chunk_tokens<R>() * TABLE<N> * sizeof(__half2);
   {
     const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + ROWS * ROWS) * sizeof(bf16) +
                         sizeof(Gates) + (ROWS * R + 2 * ROWS) * sizeof(float) +

@@ -104,16 +104,16 @@ __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cos
   __sincosf(angle, &sine, &cosine);
 }
 
-// What the angles of a chunk follow from, in shared memory.
+// What the angles of a chunk follow from, in shared memory; theta [tokens][angles] lies
+// where there is room.
 template <int N, int R>
 struct Turns {
-  float theta[chunk_tokens<R>() * (N / 2)];  // [tokens][angles]
   float delta[chunk_tokens<R>()];
   float base[N / 2];       // angles before the chunk
   float totals[8 * N / 2];  // by segment
 
-  __device__ __forceinline__ void load(const ScanInputs& in, const float* from, int head,
-                                       int64_t token, int tokens) {
+  __device__ __forceinline__ void load(const ScanInputs& in, float* theta, const float* from,
+                                       int head, int64_t token, int tokens) {
     const int valid = tokens < chunk_tokens<R>() ? tokens : chunk_tokens<R>();
     const float* rows = in.theta + token * in.angles;
     if (in.angles % 4 == 0) {
@@ -139,7 +139,8 @@ struct Angles {
   float value[SEGMENT][PAIRS];
 
   // One barrier.
-  __device__ __forceinline__ void sum(Turns<N, R>& turns, int pairs, int tokens) {
+  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, int pairs,
+                                      int tokens) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     float sum[PAIRS];
 #pragma unroll
@@ -151,7 +152,7 @@ struct Angles {
 #pragma unroll
       for (int k = 0; k < PAIRS; ++k) {
         const int pair = lane + 32 * k;
-        if (t < tokens && pair < pairs) sum[k] = fmaf(delta, turns.theta[t * pairs + pair], sum[k]);
+        if (t < tokens && pair < pairs) sum[k] = fmaf(delta, theta[t * pairs + pair], sum[k]);
         value[j][k] = sum[k];
       }
     }
@@ -173,8 +174,12 @@ struct Angles {
   }
 };
 
+// Row length of tables by pair, padded against bank conflicts.
+template <int N>
+constexpr int TABLE = N / 2 + 4;
+
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
-// half2 [tokens][N / 2] for the way back.
+// half2 [tokens][TABLE] for the way back.
 template <int N, int R, bool TWO>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
                                              const float* second_bias, const Angles<N, R>& angles,
@@ -196,7 +201,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
       const int t = warp * SEGMENT + j;
       float sine = 0, cosine = 1;
       if (pair < turning) sine_cosine(angles.value[j][k], sine, cosine);
-      if (table != nullptr) table[t * (N / 2) + pair] = __floats2half2_rn(cosine, sine);
+      if (table != nullptr) table[t * TABLE<N> + pair] = __floats2half2_rn(cosine, sine);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         const int offset = at<N>(t * R + r, 2 * pair);

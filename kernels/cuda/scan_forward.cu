@@ -2,49 +2,53 @@
 #include "scan_common.cuh"
 #include "scan_launch.cuh"
 
+#include <algorithm>
+
 namespace cistron::cuda {
 
-// Sums of the log-decays within each chunk, a thread an item and head.
+// Sums of the log-decays within each chunk: a thread a chunk and head of one item.
 __global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved, int chunk) {
-  const int64_t index = blockIdx.x * 128LL + threadIdx.x;
-  if (index >= in.items * in.heads) return;
-  const ScanItem item = in.item[index / in.heads];
-  const int head = index % in.heads;
-  float whole = 0;
-  constexpr int AHEAD = 8;  // divides the tokens of every chunk
-  float sum = 0;
-  for (int first = 0; first < item.tokens; first += AHEAD) {
-    float value[AHEAD];
+  const ScanItem item = in.item[blockIdx.x];
+  const int chunks = (item.tokens + chunk - 1) / chunk;
+  for (int index = threadIdx.x + 128 * blockIdx.y; index < chunks * in.heads;
+       index += 128 * gridDim.y) {
+    const int first = index / in.heads * chunk;
+    const int tokens = item.tokens - first < chunk ? item.tokens - first : chunk;
+    const int64_t start = (item.start + first) * in.heads + index % in.heads;
+    const float* from = in.log_decay + start;
+    float* to = saved.sums + start;
+    constexpr int AHEAD = 8;
+    float sum = 0;
+    for (int t = 0; t < tokens; t += AHEAD) {
+      float value[AHEAD];
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j)
-      value[j] = first + j < item.tokens
-                     ? in.log_decay[(item.start + first + j) * in.heads + head] * 1.4426950408889634f
-                     : 0.0f;
-    if (first % chunk == 0) sum = 0;
+      for (int j = 0; j < AHEAD; ++j)
+        value[j] = t + j < tokens ? from[static_cast<int64_t>(t + j) * in.heads] : 0.0f;
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j) {
-      sum += value[j];
-      whole += value[j];
-      if (first + j < item.tokens) saved.sums[(item.start + first + j) * in.heads + head] = sum;
+      for (int j = 0; j < AHEAD; ++j) {
+        sum += value[j] * 1.4426950408889634f;
+        if (t + j < tokens) to[static_cast<int64_t>(t + j) * in.heads] = sum;
+      }
     }
   }
-  saved.decay[index] = whole;
 }
 
 // State that an item adds to a zero state, and its angles.
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSaved saved,
+__global__ void __launch_bounds__(THREADS, 3) local_states(ScanInputs in, ScanSaved saved,
                                                            bf16* local) {
   extern __shared__ __align__(1024) char memory[];
   bf16* k = reinterpret_cast<bf16*>(memory);
   bf16* v = k + ROWS * N;
   Gates& gates = *reinterpret_cast<Gates*>(v + ROWS * P);
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
+  float* theta = reinterpret_cast<float*>(&turns + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   StatePart<P, N> state;
+  float whole = 0;
   if (TURN && threadIdx.x < N / 2) turns.base[threadIdx.x] = 0;
   for (int first = 0, chunk = item.chunk; first < item.tokens;
        first += chunk_tokens<R>(), ++chunk) {
@@ -54,7 +58,7 @@ __global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSa
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
     load_gates<R>(gates, in, saved.sums, head, token, tokens);
-    if (TURN) turns.load(in, nullptr, head, token, tokens);
+    if (TURN) turns.load(in, theta, nullptr, head, token, tokens);
     prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
@@ -64,7 +68,7 @@ __global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSa
         saved.angle[(chunk * static_cast<int64_t>(in.heads) + head) * in.angles + threadIdx.x] =
             turns.base[threadIdx.x];
       Angles<N, R> angles;
-      angles.sum(turns, in.angles, tokens);
+      angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, false>(k, bias_of(in.b_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
     }
@@ -74,7 +78,9 @@ __global__ void __launch_bounds__(THREADS, 2) local_states(ScanInputs in, ScanSa
         turns.base[threadIdx.x] += turns.totals[w * (N / 2) + threadIdx.x];
     state.scale(power_of_two(chunk_decay(gates)));
     state.accumulate(v, k, gates.to_end);
+    whole += chunk_decay(gates);
   }
+  if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
   bf16* out = local + (number * in.heads + head) * (P * N);
   state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
   if (TURN) {
@@ -132,7 +138,7 @@ __global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved save
 }
 
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved saved,
+__global__ void __launch_bounds__(THREADS, 3) outputs(ScanInputs in, ScanSaved saved,
                                                       ScanGradientRows y) {
   extern __shared__ __align__(1024) char memory[];
   bf16* q = reinterpret_cast<bf16*>(memory);
@@ -142,6 +148,7 @@ __global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved s
   bf16* s = p + ROWS * (P > ROWS ? P : ROWS);
   Gates& gates = *reinterpret_cast<Gates*>(s + P * N);
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
+  float* theta = in.angles <= ROWS / 2 ? reinterpret_cast<float*>(p) : reinterpret_cast<float*>(&turns + 1);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
@@ -166,7 +173,7 @@ __global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved s
     load_tile<P, R>(v, in.x, head, token, tokens);
     load_gates<R>(gates, in, saved.sums, head, token, tokens);
     if (TURN)
-      turns.load(in, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
+      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
     prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
@@ -174,7 +181,7 @@ __global__ void __launch_bounds__(THREADS, 2) outputs(ScanInputs in, ScanSaved s
     finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, in.angles, tokens);
+      angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
       __syncthreads();
@@ -217,15 +224,17 @@ template <int P, int N, int R, bool TURN>
 void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
+  const size_t theta = chunk_tokens<R>() * std::max(in.angles, 0) * sizeof(float);
   const size_t angles = TURN ? sizeof(Turns<N, R>) : 0;
   if (in.items > 0) {
-    const int64_t threads = in.items * in.heads;
-    sum_decays<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(
-        in, saved, chunk_tokens<R>());
+    const int64_t chunks_each = (in.chunks + in.items - 1) / in.items;
+    const dim3 grid(static_cast<unsigned>(in.items),
+                    static_cast<unsigned>((chunks_each * in.heads + 127) / 128));
+    sum_decays<<<grid, 128, 0, stream>>>(in, saved, chunk_tokens<R>());
     check("sum_decays");
   }
   if (in.items > 0) {
-    const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles;
+    const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles + theta;
     allow(local_states<P, N, R, TURN>, size);
     local_states<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.local);
     check("local_states");
@@ -238,7 +247,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
   if (in.items > 0 && out.y.data != nullptr) {
     const size_t size =
         (2 * ROWS * N + ROWS * P + ROWS * (P > ROWS ? P : ROWS) + P * N) * sizeof(bf16) +
-        sizeof(Gates) + angles;
+        sizeof(Gates) + angles + (in.angles <= ROWS / 2 ? 0 : theta);
     allow(outputs<P, N, R, TURN>, size);
     outputs<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.y);
     check("outputs");
