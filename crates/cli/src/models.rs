@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use cistron_model::{HNet, checkpoint};
-use clap::Args;
+use cistron_kernels::runtime;
+use cistron_model::{HNet, Precision, checkpoint};
+use clap::{Args, ValueEnum};
 use tch::Device;
 
 /// Name, config.json and model.safetensors of each bundled model.
@@ -20,6 +21,56 @@ pub struct ModelArg {
     /// Model folder (config.json, model.safetensors), or the name of a bundled model
     #[arg(long, value_name = "MODEL", default_value = "nano")]
     pub model: PathBuf,
+}
+
+/// Numbers in which a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrecisionArg {
+    /// bf16 on a GPU, fp32 on the CPU
+    Auto,
+    /// 32-bit floating point
+    Fp32,
+    /// bfloat16; the residual stream, routers and likelihoods stay fp32
+    Bf16,
+}
+
+impl PrecisionArg {
+    /// What it means on `device`; also sets how libtorch multiplies there.
+    pub fn on(self, device: Device) -> Precision {
+        let precision = match self {
+            Self::Auto => Precision::of(device),
+            Self::Fp32 => Precision::Fp32,
+            Self::Bf16 => Precision::Bf16,
+        };
+        runtime::allow_tf32(precision == Precision::Bf16);
+        precision
+    }
+}
+
+/// The model of a command that runs it.
+#[derive(Debug, Clone, Args)]
+pub struct InferenceArg {
+    #[command(flatten)]
+    model: ModelArg,
+    /// Numbers in which the model computes
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: PrecisionArg,
+}
+
+impl InferenceArg {
+    /// Loads the model to `device`, its weights in the precision asked for.
+    pub fn load(&self, device: Device) -> anyhow::Result<Loaded> {
+        let Loaded { model, provenance } = self.model.load(device)?;
+        let precision = self.precision.on(device);
+        let provenance = match precision {
+            Precision::Fp32 => provenance,
+            other => format!("{provenance};precision={}", other.name()),
+        };
+        Ok(Loaded {
+            model: model.for_inference(precision),
+            provenance,
+        })
+    }
 }
 
 /// A loaded model with what outputs say of it.

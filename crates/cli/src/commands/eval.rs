@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use crate::commands::score;
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::ModelArg;
+use crate::models::InferenceArg;
 use crate::output;
 use crate::progress::Progress;
 use crate::stop;
@@ -35,7 +35,7 @@ count. With --corpus the Markov chains are fitted, on both strands, to the train
 that corpus, as the model was; without it they are fitted to each evaluated genome itself, which flatters them.")]
 pub struct Lm {
     #[command(flatten)]
-    model: ModelArg,
+    model: InferenceArg,
     /// Genomes to read
     #[arg(required = true, value_name = "FASTA")]
     fasta: Vec<PathBuf>,

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::ModelArg;
+use crate::models::InferenceArg;
 use crate::output;
 
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ Prints FASTA: each prompt followed by what the model adds. Only A, C, G and T ar
 seed gives the same sequences; a sequence does not depend on the others.")]
 pub struct Generate {
     #[command(flatten)]
-    model: ModelArg,
+    model: InferenceArg,
     /// Bases to continue
     #[arg(
         long,

@@ -20,7 +20,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::commands::{command_line, eval};
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::ModelArg;
+use crate::models::InferenceArg;
 use crate::progress::Progress;
 use crate::stop;
 
@@ -77,7 +77,7 @@ pub struct Vcf {
     #[arg(long, short = 'f', value_name = "FASTA")]
     fasta: PathBuf,
     #[command(flatten)]
-    model: ModelArg,
+    model: InferenceArg,
     /// Annotation, from which circular contigs are read (Is_circular=true)
     #[arg(long, value_name = "GFF3")]
     gff: Option<PathBuf>,

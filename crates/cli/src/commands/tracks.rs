@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::commands::{command_line, eval, score};
 use crate::global::Global;
-use crate::models::ModelArg;
+use crate::models::InferenceArg;
 use crate::output;
 use crate::progress::Progress;
 use crate::stop;
@@ -57,7 +57,7 @@ pub struct Tracks {
     #[arg(long, value_name = "GFF3")]
     gff: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArg,
+    model: InferenceArg,
     /// Folder to write
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
