@@ -11,11 +11,17 @@ namespace cistron::cuda {
 
 using bf16 = __nv_bfloat16;
 
+// Tiles are cut into panels of 64 columns, stored one after another: a row of a panel is
+// 128 bytes, as the 128-byte swizzle of wgmma has it. ROWS_ is the height of the tile.
 template <int W>
+constexpr int PITCH = W < 64 ? W : 64;
+
+template <int W, int ROWS_ = 64>
 __device__ __forceinline__ int at(int row, int column) {
-  constexpr int pieces = W / 8;
-  const int mask = pieces >= 8 ? (row & 7) : ((row >> 1) & (pieces - 1));
-  return row * W + ((((column >> 3) ^ mask) << 3) | (column & 7));
+  if (W < 64)
+    return row * W + ((((column >> 3) ^ ((row >> 1) & (W / 8 - 1))) << 3) | (column & 7));
+  return (column >> 6) * (ROWS_ * 64) + row * 64 +
+         (((((column >> 3) & 7) ^ (row & 7)) << 3) | (column & 7));
 }
 
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
@@ -24,12 +30,10 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
 
 // Addresses within a tile change from one step of a product to the next by constants
 // that are added or, within a row, exclusive-ored: each operand computes its address once.
-// Tiles start at multiples of 256 bytes; steps along a row never carry into the next.
-template <int W>
+// Tiles start at multiples of 1024 bytes; steps along a row never carry into the next.
+template <int W, int ROWS_ = 64>
 __device__ __forceinline__ uint32_t place(const bf16* tile, int row, int piece) {
-  constexpr int pieces = W / 8;
-  const int mask = pieces >= 8 ? (row & 7) : ((row >> 1) & (pieces - 1));
-  return shared_address(tile) + row * (2 * W) + ((piece ^ mask) << 4);
+  return shared_address(tile + at<W, ROWS_>(row, piece * 8));
 }
 
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
@@ -46,68 +50,96 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint3
                : "memory");
 }
 
-// Left operand: rows m.. of a tile stored [m][k].
-template <int W>
+// Matrix descriptor of wgmma for the 128-byte swizzle (PTX ISA, "Shared memory matrix
+// layout"): eight rows of a panel lie 1024 bytes apart.
+__device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address) {
+  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 |
+         uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
+// Left operand of all 64 rows: rows m.. of a tile stored [m][k] are this warp's.
+template <int W, int ROWS_ = 64>
 struct Left {
+  static constexpr bool TRANSPOSED = false, WIDE = W >= 64;
   uint32_t base;
-  __device__ __forceinline__ Left(const bf16* tile, int m) {
+  const bf16* tile;
+  __device__ __forceinline__ Left(const bf16* from, int m) : tile(from) {
     const int lane = threadIdx.x & 31;
-    base = place<W>(tile, m + (lane & 15), lane >> 4);
+    base = place<W, ROWS_>(tile, m + (lane & 15), lane >> 4);
   }
   __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
-    load_matrices(a, base ^ (2 * k));
+    load_matrices(a, (base ^ (2 * (k & 63))) + (k >> 6) * (ROWS_ * 128));
+  }
+  __device__ __forceinline__ uint64_t descriptor(int k) const {
+    return matrix_descriptor(shared_address(tile) + 2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
   }
 };
 
-// Left operand: columns m.. of a tile stored [k][m].
-template <int W>
+// Left operand: columns m.. of a tile stored [k][m] are this warp's.
+template <int W, int ROWS_ = 64>
 struct LeftTransposed {
+  static constexpr bool TRANSPOSED = true, WIDE = W >= 64;
   uint32_t base;
-  __device__ __forceinline__ LeftTransposed(const bf16* tile, int m) {
+  const bf16* tile;
+  __device__ __forceinline__ LeftTransposed(const bf16* from, int m) : tile(from) {
     const int lane = threadIdx.x & 31;
-    base = place<W>(tile, (lane & 7) + ((lane >> 4) << 3), m / 8 + ((lane >> 3) & 1));
+    base = place<W, ROWS_>(tile, (lane & 7) + ((lane >> 4) << 3), m / 8 + ((lane >> 3) & 1));
   }
   __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
-    load_matrices_transposed(a, base + k * (2 * W));
+    load_matrices_transposed(a, base + k * (2 * PITCH<W>));
+  }
+  __device__ __forceinline__ uint64_t descriptor(int k) const {
+    return matrix_descriptor(shared_address(tile) + k * 128);
   }
 };
 
 // Right operand: rows n.. of a tile stored [n][k]; two fragments of eight at a time.
-template <int W>
+template <int W, int ROWS_ = 64>
 struct Right {
-  uint32_t base;
+  static constexpr bool TRANSPOSED = false, WIDE = W >= 64;
+  uint32_t base, start;
   __device__ __forceinline__ Right(const bf16* tile, int n) {
     const int lane = threadIdx.x & 31;
-    base = place<W>(tile, n + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+    base = place<W, ROWS_>(tile, n + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+    start = shared_address(tile) + n * (2 * PITCH<W>);
   }
   __device__ __forceinline__ void load(uint32_t (&b)[4], int k, int fragment) const {
-    load_matrices(b, (base ^ (2 * k)) + fragment * (16 * W));
+    load_matrices(b, (base ^ (2 * (k & 63))) + (k >> 6) * (ROWS_ * 128) +
+                         fragment * (16 * PITCH<W>));
+  }
+  __device__ __forceinline__ uint64_t descriptor(int k) const {
+    return matrix_descriptor(start + 2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
   }
 };
 
 // Right operand: columns n.. of a tile stored [k][n]; n is a multiple of the warp's columns.
-template <int W>
+template <int W, int ROWS_ = 64>
 struct RightTransposed {
-  uint32_t base;
+  static constexpr bool TRANSPOSED = true, WIDE = W >= 64;
+  uint32_t base, start;
   __device__ __forceinline__ RightTransposed(const bf16* tile, int n) {
     const int lane = threadIdx.x & 31;
-    base = place<W>(tile, lane & 15, n / 8 + (lane >> 4));
+    base = place<W, ROWS_>(tile, lane & 15, n / 8 + (lane >> 4));
+    start = shared_address(tile) + (n >> 6) * (ROWS_ * 128) + 2 * (n & 63);
   }
   __device__ __forceinline__ void load(uint32_t (&b)[4], int k, int fragment) const {
-    load_matrices_transposed(b, (base ^ (16 * fragment)) + k * (2 * W));
+    load_matrices_transposed(b, (base ^ (16 * fragment)) + k * (2 * PITCH<W>));
+  }
+  __device__ __forceinline__ uint64_t descriptor(int k) const {
+    return matrix_descriptor(start + k * 128);
   }
 };
 
 // The pairs of neighbouring elements that a thread holds of a 16-row accumulator.
-template <int W>
+template <int W, int ROWS_ = 64>
 struct Elements {
   uint32_t base;
   __device__ __forceinline__ Elements(const bf16* tile, int row, int column) {
     const int lane = threadIdx.x & 31;
-    base = place<W>(tile, row + (lane >> 2), column / 8) + 4 * (lane & 3);
+    base = place<W, ROWS_>(tile, row + (lane >> 2), column / 8) + 4 * (lane & 3);
   }
   __device__ __forceinline__ uint32_t address(int fragment, int half) const {
-    return (base ^ (16 * fragment)) + half * (16 * W);
+    return (base ^ (16 * fragment)) + half * (16 * PITCH<W>);
   }
   __device__ __forceinline__ uint32_t load(int fragment, int half) const {
     uint32_t value;
@@ -138,6 +170,59 @@ __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], 
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// The asynchronous product of a warpgroup's 64 rows, on sm_90a.
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+constexpr bool WARPGROUPS = true;
+
+template <bool TA, bool TB>
+__device__ __forceinline__ void multiply_async(float (&c)[4][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 1, 1, 1, %18, %19;"
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),
+        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),
+        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3])
+      : "l"(a), "l"(b), "n"(int(TA)), "n"(int(TB)));
+}
+
+template <bool TA, bool TB>
+__device__ __forceinline__ void multiply_async(float (&c)[8][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "%32, %33, 1, 1, 1, %34, %35;"
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),
+        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),
+        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]),
+        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]),
+        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
+        "+f"(c[7][2]), "+f"(c[7][3])
+      : "l"(a), "l"(b), "n"(int(TA)), "n"(int(TB)));
+}
+
+__device__ __forceinline__ void products_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+// The accumulators are operands, so that nothing reads them earlier.
+template <int F>
+__device__ __forceinline__ void products_end(float (&c)[F][4]) {
+  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+#pragma unroll
+  for (int f = 0; f < F; ++f)
+    asm volatile("" : "+f"(c[f][0]), "+f"(c[f][1]), "+f"(c[f][2]), "+f"(c[f][3])::"memory");
+}
+
+// Orders this thread's stores to shared memory before later products of any thread.
+__device__ __forceinline__ void stores_done() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+#else
+constexpr bool WARPGROUPS = false;
+__device__ __forceinline__ void stores_done() {}
+#endif
+
 __device__ __forceinline__ float2 unpack(uint32_t pair) {
   return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
 }
@@ -153,19 +238,6 @@ __device__ __forceinline__ uint32_t& word(bf16* element) {
 
 __device__ __forceinline__ uint32_t word(const bf16* element) {
   return *reinterpret_cast<const uint32_t*>(element);
-}
-
-// Scales columns k.. of a left operand by `by[k..]` in shared memory.
-__device__ __forceinline__ void scale_columns(uint32_t (&a)[4], const float* by) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const float2 scale = *reinterpret_cast<const float2*>(by + 2 * (threadIdx.x & 3) + 8 * half);
-#pragma unroll
-    for (int i = 2 * half; i < 2 * half + 2; ++i) {
-      const float2 value = unpack(a[i]);
-      a[i] = pack(value.x * scale.x, value.y * scale.y);
-    }
-  }
 }
 
 // Sixteen bytes from device to shared memory, or zeros.

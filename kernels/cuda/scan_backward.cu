@@ -38,15 +38,17 @@ __global__ void __launch_bounds__(THREADS, 3) local_gradients(ScanInputs in, Sca
     prefetch_tile<P, R>(dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
-    finish_gates(gates, before);  // from the start of the item
+    // Kept from the start of the item.
+    scale_tile<P>(o, o, [&](int row) { return power_of_two(before + gates.decay[row]); });
     if (TURN) {
       Angles<N, R> angles;
       angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, false>(q, bias_of(in.c_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
     }
+    stores_done();
     __syncthreads();
-    state.accumulate(o, q, gates.kept);
+    state.accumulate(o, q);
     before += chunk_decay(gates);
   }
   bf16* out = local + (number * in.heads + head) * (P * N);
@@ -163,7 +165,7 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
+  const int row = (warp & 3) * 16, half = warp >> 2;
   StatePart<P, N> state;
   state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   state.write(s);
@@ -186,8 +188,8 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
       turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
     copies_done();
+    stores_done();
     __syncthreads();
-    finish_gates(gates);
     if (TURN) {
       Angles<N, R> angles;
       angles.sum(turns, theta, in.angles, tokens);
@@ -197,8 +199,7 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
     {
       Part<4> inner;
       const int first = 32 * half;
-      if (first < row + 16)
-        inner.template add<P>(Left<P>(o, row), Right<P>(v, first));
+      inner.template add<P>(Left<P>(o, row), Right<P>(v, first));
       const Weights<R> weights(gates, row, first);
       const Elements<ROWS> place(g, row, first);
       inner.each([&](float& a, float& b, int f, int h) {
@@ -209,12 +210,14 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
                                b * weights.strictly_lower(f, h, 1)));
       });
     }
+    stores_done();
     __syncthreads();
+    scale_tile<P>(v, v, [&](int i) { return gates.weight[i] * to_end(gates, i); });
     const int column = half * (N / 2), mine = row + (lane >> 2), pair = (column >> 1) + (lane & 3);
     const Elements<N> own(q, row, column), other(k, row, column);
     Part<N / 16> dq;
-    dq.template add<P>(Left<P>(o, row), RightTransposed<N>(s, column));
-    dq.scale_rows(gates.kept[mine], gates.kept[mine + 8]);
+    dq.template add<P>(Left<P>(o, row), RightTransposed<N, P>(s, column));
+    dq.scale_rows(kept(gates, mine), kept(gates, mine + 8));
     float read[2] = {0, 0};
     dq.each([&](float& a, float& b, int f, int h) {
       const float2 c = unpack(own.load(f, h));
@@ -237,9 +240,10 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
       if (TURN) turn_back(a, b, table[(i / R) * TABLE<N> + pair + 4 * f]);
       own.store(f, h, pack(a, b));  // only this thread reads or writes these two
     });
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(v, k, gates.to_end);
+    stores_done();
     __syncthreads();
+    state.scale(power_of_two(chunk_decay(gates)));
+    state.accumulate(v, k);
     store_tile<N, R>(q, ScanGradientRows{grad.dc, int64_t(in.heads) * R * N, N, int64_t(R) * N},
                      head, token, tokens);
     if (threadIdx.x < chunk_tokens<R>() && threadIdx.x < tokens) {
@@ -277,7 +281,8 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   bf16* v = k + ROWS * N;
   bf16* o = v + ROWS * P;
   bf16* s = o + ROWS * P;
-  bf16* p = s + P * N;
+  bf16* w = s + P * N;  // dy as it reaches the state
+  bf16* p = w + ROWS * P;
   bf16* g = p + ROWS * ROWS;
   float* turning = reinterpret_cast<float*>(p);  // [64][TABLE], after p and g were used
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(p);  // before p and g are
@@ -295,7 +300,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
+  const int row = (warp & 3) * 16, half = warp >> 2;
   const float skip = in.skip ? in.skip[head] : 0.0f;
   StatePart<P, N> state;
   float dskip = 0;
@@ -363,23 +368,23 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
                      ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles,
                  head, token, tokens);
     copies_done();
+    stores_done();
     __syncthreads();
-    finish_gates(gates);
+    scale_tile<P>(w, o, [&](int i) { return kept(gates, i); });
     if (TURN) {
       Angles<N, R> angles;
       angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
+      stores_done();
       __syncthreads();
     }
     {
       // Rows are s, columns t.
       Part<4> scores, inner;
       const int first = 32 * half;
-      if (first + 32 > row) {
-        scores.template add<N>(Left<N>(k, row), Right<N>(q, first));
-        inner.template add<P>(Left<P>(v, row), Right<P>(o, first));
-      }
+      scores.template add<N>(Left<N>(k, row), Right<N>(q, first));
+      inner.template add<P>(Left<P>(v, row), Right<P>(o, first));
       const int i0 = row + (lane >> 2), j0 = first + 2 * (lane & 3);
       const float row_decay[2] = {gates.decay[i0], gates.decay[i0 + 8]};
       const float row_weight[2] = {gates.weight[i0], gates.weight[i0 + 8]};
@@ -431,18 +436,18 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
         }
       }
     }
+    stores_done();
     __syncthreads();
     const float end = chunk_decay(gates);
     const int mine = row + (lane >> 2);
-    const float to_end[2] = {power_of_two(end - gates.decay[mine]),
-                             power_of_two(end - gates.decay[mine + 8])};
+    const float left[2] = {to_end(gates, mine), to_end(gates, mine + 8)};
     const float weight[2] = {gates.weight[mine], gates.weight[mine + 8]};
     uint32_t dv[P / 16][2];
     {
       Part<P / 16> part;
       const int column = half * (P / 2);
-      part.template add<N>(Left<N>(k, row), Right<N>(s, column));
-      part.scale_rows(to_end[0], to_end[1]);
+      part.template add<N>(Left<N>(k, row), Right<N, P>(s, column));
+      part.scale_rows(left[0], left[1]);
       part.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(o, column), row, ROWS);
       part.scale_rows(weight[0], weight[1]);
       const Elements<P> from(o, row, column), into(v, row, column);
@@ -455,8 +460,8 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     const int column = half * (N / 2), pair = (column >> 1) + (lane & 3);
     const Elements<N> own(k, row, column), other(q, row, column);
     Part<N / 16> dk;
-    dk.template add<P>(Left<P>(v, row), RightTransposed<N>(s, column));
-    dk.scale_rows(to_end[0], to_end[1]);
+    dk.template add<P>(Left<P>(v, row), RightTransposed<N, P>(s, column));
+    dk.scale_rows(left[0], left[1]);
     float stored[2] = {0, 0};
     dk.each([&](float& a, float& b, int f, int h) {
       const float2 c = unpack(own.load(f, h));
@@ -470,7 +475,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     dk.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(q, column), row, ROWS);
     dk.scale_rows(weight[0], weight[1]);
     state.scale(power_of_two(end));
-    state.accumulate(o, q, gates.kept);
+    state.accumulate(w, q);
     __syncthreads();  // p, g, v and other warps' parts of k are free from here on
     dk.each([&](float& a, float& b, int f, int h) {
       const int i = mine + 8 * h;
@@ -702,7 +707,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
     check("query_gradients");
   }
   {
-    const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
+    const size_t size = (2 * ROWS * N + 3 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
                         sizeof(Gates) + (ROWS * R + 11 * ROWS) * sizeof(float) +
                         (TURN ? table : 0);
     allow(key_gradients<P, N, R, TURN>, size);

@@ -15,8 +15,6 @@ struct Gates {
   float decay[ROWS];   // by row: from before the chunk to after its token
   float weight[ROWS];  // by row: s
   float gamma[ROWS];   // by row
-  float kept[ROWS];    // by row: what is left of the state before the chunk
-  float to_end[ROWS];  // by row: s times what is left of it at the end of the chunk
 };
 
 template <int R>
@@ -38,7 +36,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async(to + i * step * W, valid ? from : rows.data, valid);
+    copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
     from += stride;
   }
 }
@@ -66,7 +64,7 @@ __device__ __forceinline__ void store_tile(const bf16* tile, const ScanGradientR
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     if ((row + i * step) / R < tokens)
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from + i * step * W);
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from + i * step * PITCH<W>);
     to += stride;
   }
 }
@@ -85,13 +83,13 @@ __device__ __forceinline__ void load_gates(Gates& gates, const ScanInputs& in, c
   if (which == 2) copy_word_async(&gates.gamma[row], in.gamma + index, valid);
 }
 
-// After the copies have come; needs a barrier before `kept` and `to_end` are read.
-__device__ __forceinline__ void finish_gates(Gates& gates, float before = 0) {
-  if (threadIdx.x >= ROWS) return;
-  const float sum = gates.decay[threadIdx.x];
-  gates.kept[threadIdx.x] = power_of_two(before + sum);
-  gates.to_end[threadIdx.x] =
-      gates.weight[threadIdx.x] * power_of_two(gates.decay[ROWS - 1] - sum);
+// What is left of the state before the chunk at a row, and of a row at the chunk's end.
+__device__ __forceinline__ float kept(const Gates& gates, int row) {
+  return power_of_two(gates.decay[row]);
+}
+
+__device__ __forceinline__ float to_end(const Gates& gates, int row) {
+  return power_of_two(gates.decay[ROWS - 1] - gates.decay[row]);
 }
 
 __device__ __forceinline__ float chunk_decay(const Gates& gates) { return gates.decay[ROWS - 1]; }
@@ -219,6 +217,57 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
   }
 }
 
+// Adds a product over K terms to this warp's 16 x (8 F) part of an M-row result. With
+// wgmma the four warps of a warpgroup make 64 rows together.
+template <int M, int K, int F, typename A, typename B>
+__device__ __forceinline__ void product(float (&c)[F][4], const A& left, const B& right,
+                                        int first = 0, int last = K) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  if constexpr (M == 64 && (F == 4 || F == 8) && A::WIDE && B::WIDE) {
+    products_begin();
+#pragma unroll
+    for (int k = 0; k < K; k += 16)
+      multiply_async<A::TRANSPOSED, B::TRANSPOSED>(c, left.descriptor(k), right.descriptor(k));
+    products_end(c);
+    return;
+  }
+#endif
+#pragma unroll
+  for (int k = 0; k < K; k += 16) {
+    if (k < first || k >= last) continue;
+    uint32_t a[4];
+    left.load(a, k);
+#pragma unroll
+    for (int f = 0; f < F; f += 2) {
+      uint32_t b[4];
+      right.load(b, k, f);
+      multiply(c[f], a, b[0], b[1]);
+      multiply(c[f + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// to = from, each row times by(row); both may be the same tile.
+template <int W, typename G>
+__device__ __forceinline__ void scale_tile(bf16* to, const bf16* from, G&& by) {
+  constexpr int pieces = W / 8, step = THREADS / pieces;
+  const int row = threadIdx.x / pieces, offset = at<W>(row, (threadIdx.x % pieces) * 8);
+#pragma unroll
+  for (int i = 0; i < ROWS / step; ++i) {
+    const float scale = by(row + i * step);
+    uint4 v = *reinterpret_cast<const uint4*>(from + offset + i * step * PITCH<W>);
+    auto times = [&](uint32_t& pair) {
+      const float2 value = unpack(pair);
+      pair = pack(value.x * scale, value.y * scale);
+    };
+    times(v.x);
+    times(v.y);
+    times(v.z);
+    times(v.w);
+    *reinterpret_cast<uint4*>(to + offset + i * step * PITCH<W>) = v;
+  }
+}
+
 // The part of a state [P][N] that one warp accumulates: 16 rows by COLUMNS columns.
 template <int P, int N>
 struct StatePart {
@@ -266,31 +315,16 @@ struct StatePart {
     });
   }
   __device__ __forceinline__ void write(bf16* tile) {
-    const Elements<N> place(tile, row, column);
+    const Elements<N, P> place(tile, row, column);
 #pragma unroll
     for (int f = 0; f < FRAGMENTS; ++f)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
         place.store(f, half, pack(value[f][2 * half], value[f][2 * half + 1]));
   }
-  // Adds sum over rows k of by[k] * rows[k][P]^T columns[k][N].
-  __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns,
-                                             const float* by) {
-    const LeftTransposed<P> left(rows, row);
-    const RightTransposed<N> right(columns, column);
-#pragma unroll
-    for (int k = 0; k < ROWS; k += 16) {
-      uint32_t a[4];
-      left.load(a, k);
-      scale_columns(a, by + k);
-#pragma unroll
-      for (int f = 0; f < FRAGMENTS; f += 2) {
-        uint32_t b[4];
-        right.load(b, k, f);
-        multiply(value[f], a, b[0], b[1]);
-        multiply(value[f + 1], a, b[2], b[3]);
-      }
-    }
+  // Adds sum over the rows of rows[k][P]^T columns[k][N].
+  __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns) {
+    product<P, ROWS>(value, LeftTransposed<P>(rows, row), RightTransposed<N>(columns, column));
   }
 };
 
@@ -307,19 +341,7 @@ struct Part {
   // Adds the product over `K` terms, of which those before `first` or from `last` on are zero.
   template <int K, typename A, typename B>
   __device__ __forceinline__ void add(const A& left, const B& right, int first = 0, int last = K) {
-#pragma unroll
-    for (int k = 0; k < K; k += 16) {
-      if (k < first || k >= last) continue;
-      uint32_t a[4];
-      left.load(a, k);
-#pragma unroll
-      for (int f = 0; f < F; f += 2) {
-        uint32_t b[4];
-        right.load(b, k, f);
-        multiply(value[f], a, b[0], b[1]);
-        multiply(value[f + 1], a, b[2], b[3]);
-      }
-    }
+    product<64, K>(value, left, right, first, last);
   }
   __device__ __forceinline__ void scale_rows(float low, float high) {
 #pragma unroll

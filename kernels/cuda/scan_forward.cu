@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(THREADS, 3) local_states(ScanInputs in, ScanSa
     prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
     __syncthreads();
-    finish_gates(gates);
+    scale_tile<P>(v, v, [&](int row) { return gates.weight[row] * to_end(gates, row); });
     if (TURN) {
       if (threadIdx.x < in.angles)
         saved.angle[(chunk * static_cast<int64_t>(in.heads) + head) * in.angles + threadIdx.x] =
@@ -72,12 +72,13 @@ __global__ void __launch_bounds__(THREADS, 3) local_states(ScanInputs in, ScanSa
       rotate_tiles<N, R, false>(k, bias_of(in.b_bias, head, R * N), nullptr, nullptr, angles,
                                 in.angles, nullptr);
     }
+    stores_done();
     __syncthreads();
     if (TURN && threadIdx.x < in.angles)
       for (int w = 0; w < 8; ++w)
         turns.base[threadIdx.x] += turns.totals[w * (N / 2) + threadIdx.x];
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(v, k, gates.to_end);
+    state.accumulate(v, k);
     whole += chunk_decay(gates);
   }
   if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
@@ -146,7 +147,8 @@ __global__ void __launch_bounds__(THREADS, 3) outputs(ScanInputs in, ScanSaved s
   bf16* v = k + ROWS * N;
   bf16* p = v + ROWS * P;
   bf16* s = p + ROWS * (P > ROWS ? P : ROWS);
-  Gates& gates = *reinterpret_cast<Gates*>(s + P * N);
+  bf16* w = s + P * N;  // x as it is put into the state
+  Gates& gates = *reinterpret_cast<Gates*>(w + ROWS * P);
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
   float* theta = in.angles <= ROWS / 2 ? reinterpret_cast<float*>(p) : reinterpret_cast<float*>(&turns + 1);
 
@@ -154,8 +156,7 @@ __global__ void __launch_bounds__(THREADS, 3) outputs(ScanInputs in, ScanSaved s
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  // Causality leaves the last row tiles more work: spread them over the schedulers.
-  const int row = ((warp + blockIdx.x) & 3) * 16, half = warp >> 2;
+  const int row = (warp & 3) * 16, half = warp >> 2;
   const float skip = in.skip ? in.skip[head] : 0.0f;
   StatePart<P, N> state;
   state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
@@ -177,34 +178,36 @@ __global__ void __launch_bounds__(THREADS, 3) outputs(ScanInputs in, ScanSaved s
                  head, token, tokens);
     prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
     copies_done();
+    stores_done();
     __syncthreads();
-    finish_gates(gates);
+    scale_tile<P>(w, v, [&](int i) { return gates.weight[i] * to_end(gates, i); });
     if (TURN) {
       Angles<N, R> angles;
       angles.sum(turns, theta, in.angles, tokens);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
+      stores_done();
       __syncthreads();
     }
     {
       Part<4> scores;
       const int first = 32 * half;
-      if (first < row + 16)
-        scores.template add<N>(Left<N>(q, row), Right<N>(k, first));
+      scores.template add<N>(Left<N>(q, row), Right<N>(k, first));
       const Weights<R> weights(gates, row, first);
       const Elements<ROWS> place(p, row, first);
       scores.each([&](float& a, float& b, int f, int h) {
         place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
       });
     }
+    stores_done();
     __syncthreads();
     Part<P / 16> out;
     const int column = half * (P / 2);
-    out.template add<N>(Left<N>(q, row), Right<N>(s, column));
-    out.scale_rows(gates.kept[row + (lane >> 2)], gates.kept[row + (lane >> 2) + 8]);
+    out.template add<N>(Left<N>(q, row), Right<N, P>(s, column));
+    out.scale_rows(kept(gates, row + (lane >> 2)), kept(gates, row + (lane >> 2) + 8));
     out.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(v, column), 0, row + 16);
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(v, k, gates.to_end);
+    state.accumulate(w, k);
     __syncthreads();
     {
       const Elements<P> x(v, row, column), place(p, row, column);
@@ -246,7 +249,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
   }
   if (in.items > 0 && out.y.data != nullptr) {
     const size_t size =
-        (2 * ROWS * N + ROWS * P + ROWS * (P > ROWS ? P : ROWS) + P * N) * sizeof(bf16) +
+        (2 * ROWS * N + 2 * ROWS * P + ROWS * (P > ROWS ? P : ROWS) + P * N) * sizeof(bf16) +
         sizeof(Gates) + angles + (in.angles <= ROWS / 2 ? 0 : theta);
     allow(outputs<P, N, R, TURN>, size);
     outputs<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.y);
