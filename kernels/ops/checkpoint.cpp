@@ -75,6 +75,18 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
 
 }  // namespace
 
+// Gradients of `output` along `gradient` with respect to each input, into `found`.
+extern "C" bool cistron_gradients(const at::Tensor* output, const at::Tensor* gradient,
+                                  at::Tensor* const* inputs, std::size_t count, at::Tensor** found,
+                                  char* error, std::size_t size) {
+  return guarded(error, size, [&] {
+    variable_list list;
+    for (std::size_t i = 0; i < count; ++i) list.push_back(*inputs[i]);
+    variable_list result = torch::autograd::grad({*output}, list, {*gradient});
+    for (std::size_t i = 0; i < count; ++i) found[i] = new at::Tensor(std::move(result[i]));
+  });
+}
+
 // Takes the closure over, also when it fails.
 extern "C" at::Tensor* cistron_checkpoint(at::Tensor* const* tensors, std::size_t count,
                                           void* closure, SegmentCall call, SegmentDrop drop,

@@ -26,6 +26,54 @@ mod ffi {
             error: *mut c_char,
             size: usize,
         ) -> Raw;
+        pub fn cistron_gradients(
+            output: *const super::c_void,
+            gradient: *const super::c_void,
+            inputs: *const *const super::c_void,
+            count: usize,
+            found: *mut Raw,
+            error: *mut c_char,
+            size: usize,
+        ) -> bool;
+    }
+}
+
+/// Gradients of `output` along `gradient` with respect to each of `inputs`; nothing is
+/// added to the gradients that tensors hold.
+///
+/// # Errors
+///
+/// What libtorch says, such as that an input is no part of the graph.
+pub fn gradients(
+    output: &Tensor,
+    gradient: &Tensor,
+    inputs: &[Tensor],
+) -> Result<Vec<Tensor>, String> {
+    let pointer = |tensor: &Tensor| -> *const c_void { tensor.as_ptr().cast() };
+    let pointers: Vec<_> = inputs.iter().map(pointer).collect();
+    let mut found: Vec<Raw> = vec![std::ptr::null_mut(); inputs.len()];
+    let mut error = [0 as c_char; 1024];
+    // SAFETY: the tensors live through the call; on success every entry of `found` is a
+    // new tensor of ours; the message is as in `checkpoint`.
+    #[allow(unsafe_code)]
+    unsafe {
+        let done = ffi::cistron_gradients(
+            pointer(output),
+            pointer(gradient),
+            pointers.as_ptr(),
+            pointers.len(),
+            found.as_mut_ptr(),
+            error.as_mut_ptr(),
+            error.len(),
+        );
+        if !done {
+            let message = CStr::from_ptr(error.as_ptr()).to_string_lossy();
+            return Err(message.into_owned());
+        }
+        Ok(found
+            .into_iter()
+            .map(|tensor| Tensor::from_ptr(tensor.cast()))
+            .collect())
     }
 }
 

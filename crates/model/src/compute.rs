@@ -83,12 +83,15 @@ impl Checkpointing {
 }
 
 /// How a model computes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Compute {
     /// Numbers of products, mixers and norms.
     pub precision: Precision,
     /// What the backward pass computes again.
     pub checkpointing: Checkpointing,
+    /// For measurements: the share of tokens that start a chunk in each routed stage of
+    /// the parallel form, spread evenly, whatever the router says. Empty otherwise.
+    pub selection: Vec<f64>,
 }
 
 impl Compute {
@@ -97,6 +100,7 @@ impl Compute {
         Self {
             precision,
             checkpointing: Checkpointing::default(),
+            selection: Vec::new(),
         }
     }
 

@@ -197,7 +197,10 @@ impl Routed {
         );
         let residual = self.residual(&encoded.values);
         let before = initial.map(|state| (&state.last, state.seen.as_slice()));
-        let (chunked, decided) = self.router.chunk(&encoded, before);
+        let (chunked, decided) = {
+            let share = compute.selection.get(routing.len()).copied();
+            self.router.chunk(&encoded, before, share)
+        };
         routing.push(decided);
         let (inner_out, inner_state) = self.inner.forward(
             &chunked.selected,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cistron_kernels::{Layout, Packed, ema};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::config::Numerics;
 use crate::params::Params;
@@ -76,7 +76,13 @@ impl Router {
 
     /// Cuts `x` into chunks. `before` holds the last vector of each sequence
     /// `[sequences, width]` and whether there was one; the first token ever is a boundary.
-    pub fn chunk(&self, x: &Packed, before: Option<(&Tensor, &[bool])>) -> (Chunked, Routing) {
+    /// A `share` overrules the probabilities (see `Compute::selection`).
+    pub fn chunk(
+        &self,
+        x: &Packed,
+        before: Option<(&Tensor, &[bool])>,
+        share: Option<f64>,
+    ) -> (Chunked, Routing) {
         let (layout, device) = (&x.layout, x.values.device());
         let total = layout.total();
         let starts: Vec<(usize, i64)> = layout
@@ -112,10 +118,13 @@ impl Router {
         let prob = self
             .probability(&previous, &x.values)
             .index_fill(0, &tensor(&first), 1.0);
-        let mask = prob.gt(0.5);
+        let mask = match share {
+            None => prob.gt(0.5),
+            Some(share) => spread(total, share, device).index_fill(0, &tensor(&first), 1),
+        };
 
         // The one question to the device in this stage.
-        let decided = Vec::<bool>::try_from(&mask.to_device(tch::Device::Cpu)).expect("bool mask");
+        let decided = Vec::<bool>::try_from(&mask.to_device(Device::Cpu)).expect("bool mask");
         let mut chunks = Vec::with_capacity(layout.lengths().len());
         let mut boundaries = Vec::new();
         let mut source = Vec::with_capacity(total as usize);
@@ -195,6 +204,13 @@ impl Router {
             last,
         )
     }
+}
+
+/// A share of the tokens, evenly spread: multiples of the golden ratio, modulo one.
+fn spread(total: i64, share: f64, device: Device) -> Tensor {
+    let turns = Tensor::arange(total, (Kind::Int64, device)) * 0x9E37_79B1i64;
+    let limit = (share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as i64;
+    turns.remainder(1i64 << 32).lt(limit)
 }
 
 impl Chunked {

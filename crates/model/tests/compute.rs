@@ -57,6 +57,7 @@ fn checkpointing_changes_no_bit_of_the_gradients() {
             let (again, found) = gradients(Compute {
                 precision,
                 checkpointing,
+                selection: Vec::new(),
             });
             assert_eq!(loss, again);
             for ((name, expected), (_, found)) in expected.iter().zip(&found) {
@@ -97,6 +98,24 @@ fn inference_weights_are_those_of_training() {
     assert_eq!(expected, frozen.forward(&tokens, &LENGTHS).logits);
     for (name, param) in frozen.params().iter() {
         assert!(!param.tensor.requires_grad(), "{name}");
+    }
+}
+
+/// A fixed selection has the share asked for, and each sequence starts a chunk.
+#[test]
+fn a_fixed_selection_has_its_share() {
+    let _guard = tch::no_grad_guard();
+    let model = model().with_compute(Compute {
+        selection: vec![0.4, 0.25],
+        ..Compute::new(Precision::Fp32)
+    });
+    let output = model.forward(&tokens(), &LENGTHS);
+    for (routing, share) in output.routing.iter().zip([0.4, 0.25]) {
+        let tokens: i64 = routing.lengths.iter().sum();
+        let chunks: i64 = routing.chunks.iter().sum();
+        let off = chunks as f64 - share * tokens as f64;
+        assert!((-3.0..=5.0).contains(&off), "{chunks} of {tokens}");
+        assert!(routing.chunks.iter().all(|&chunks| chunks > 0));
     }
 }
 

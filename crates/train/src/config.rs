@@ -195,6 +195,7 @@ impl TrainConfig {
         Compute {
             precision: self.precision.on(device),
             checkpointing: self.checkpointing.clone(),
+            selection: Vec::new(),
         }
     }
 }
