@@ -4,8 +4,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tch::{Kind, Tensor};
 
+use crate::decode::{Decoder, MASKED_ROWS};
 use crate::error::ModelError;
 use crate::hnet::HNet;
+use crate::state::State;
 
 /// How tokens are drawn.
 #[derive(Debug, Clone)]
@@ -71,7 +73,7 @@ pub fn generate(
         .flatten()
         .map(|&token| i64::from(token))
         .collect();
-    let (output, mut state) = model.forward_from(&Tensor::from_slice(&tokens), &lengths, None);
+    let (output, state) = model.forward_from(&Tensor::from_slice(&tokens), &lengths, None);
     let ends: Vec<i64> = lengths
         .iter()
         .scan(0, |end, length| {
@@ -81,6 +83,7 @@ pub fn generate(
         .collect();
     let ends = Tensor::from_slice(&ends).to_device(model.device());
     let mut logits = output.logits.index_select(0, &ends);
+    let mut steps = Steps::new(model, state, length);
     let mut streams: Vec<ChaCha8Rng> = (0..prompts.len() as u64)
         .map(|row| {
             let mut rng = ChaCha8Rng::seed_from_u64(sampling.seed);
@@ -108,9 +111,38 @@ pub fn generate(
             break;
         }
         let tokens: Vec<i64> = drawn.iter().map(|&token| i64::from(token)).collect();
-        logits = model.step(&Tensor::from_slice(&tokens), &mut state);
+        logits = steps.next(&Tensor::from_slice(&tokens), &running);
     }
     Ok(sequences)
+}
+
+/// How sequences go on by a token.
+enum Steps<'a> {
+    /// Inner stages run for the rows that start a chunk: the CPU's time goes with arithmetic.
+    Asking(&'a HNet, State),
+    /// All stages run for all rows, in one launch.
+    Masked(Box<Decoder<'a>>),
+}
+
+impl<'a> Steps<'a> {
+    fn new(model: &'a HNet, state: State, length: usize) -> Self {
+        if model.device().is_cuda() && state.sequences() <= MASKED_ROWS {
+            Self::Masked(Box::new(Decoder::new(model, &state, length)))
+        } else {
+            Self::Asking(model, state)
+        }
+    }
+
+    /// Scores after `tokens`; those of sequences that do not run mean nothing.
+    fn next(&mut self, tokens: &Tensor, running: &[bool]) -> Tensor {
+        match self {
+            Self::Asking(model, state) => model.step(tokens, state),
+            Self::Masked(decoder) => {
+                decoder.run(running);
+                decoder.step(tokens)
+            }
+        }
+    }
 }
 
 fn draw(scores: &[f64], sampling: &Sampling, rng: &mut ChaCha8Rng) -> u8 {

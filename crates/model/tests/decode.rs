@@ -1,9 +1,11 @@
 //! Masked steps equal the others, and leave the memory of rows that do not run alone.
 
 use std::path::Path;
+use std::time::Instant;
 
+use cistron_kernels::runtime;
 use cistron_model::decode::Decoder;
-use cistron_model::{Config, HNet, State};
+use cistron_model::{Config, HNet, Precision, State};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -16,7 +18,7 @@ const LAYOUTS: [&str; 6] = [
     r#"["t1", ["m1", ["m1"], "t1"], "m1"]"#,
 ];
 
-fn model(layout: usize, window: i64, seed: u64) -> HNet {
+fn model(layout: usize, window: i64, seed: u64, device: Device) -> HNet {
     let stages = LAYOUTS[layout].matches('[').count();
     let text = format!(
         r#"{{"arch_layout": {}, "d_model": {:?}, "d_intermediate": {:?}, "vocab_size": 8,
@@ -27,13 +29,14 @@ fn model(layout: usize, window: i64, seed: u64) -> HNet {
         vec![64; stages],
     );
     let config = Config::from_json(&text, Path::new("config.json")).expect("valid");
-    let model = HNet::new(&config, seed, Device::Cpu).expect("valid");
+    let model = HNet::new(&config, seed, device).expect("valid");
     // Routers that start as identities hide errors.
     let _guard = tch::no_grad_guard();
     for (name, param) in model.params().iter() {
         if name.contains("routing_module") || name.contains("residual_proj") {
             tch::manual_seed(seed as i64 + name.len() as i64);
             let noise = Tensor::randn(param.tensor.size(), (Kind::Float, Device::Cpu)) * 0.2;
+            let noise = noise.to_device(device);
             let _ = param.tensor.shallow_clone().g_add_(&noise);
         } else if name.contains("proj") || name.contains("fc") {
             let _ = param.tensor.shallow_clone().g_mul_scalar_(6.0);
@@ -78,7 +81,7 @@ proptest! {
     ) {
         prop_assume!(prompts.iter().sum::<i64>() > 0);
         let _guard = tch::no_grad_guard();
-        let model = model(layout, window, seed);
+        let model = model(layout, window, seed, Device::Cpu);
         let mut state = prompted(&model, &prompts, seed);
         let mut decoder = Decoder::new(&model, &state, extra as usize);
         let next: Vec<Tensor> = (0..extra as u64)
@@ -102,7 +105,7 @@ proptest! {
         pattern in prop::collection::vec(prop::collection::vec(any::<bool>(), 3), 1..25),
     ) {
         let _guard = tch::no_grad_guard();
-        let model = model(layout, window, seed);
+        let model = model(layout, window, seed, Device::Cpu);
         let prompts = [5, 1, 9];
         let state = prompted(&model, &prompts, seed);
         let next: Vec<Tensor> = (0..pattern.len() as u64).map(|t| tokens(seed + 100 + t, 3)).collect();
@@ -131,11 +134,84 @@ proptest! {
 #[test]
 fn the_state_that_a_decoder_starts_from_stays_as_it_is() {
     let _guard = tch::no_grad_guard();
-    let model = model(4, 3, 1);
+    let model = model(4, 3, 1, Device::Cpu);
     let state = prompted(&model, &[6, 4], 1);
     let mut decoder = Decoder::new(&model, &state, 2);
     let first = decoder.step(&tokens(2, 2)).copy();
     let _ = decoder.step(&tokens(3, 2));
     let again = Decoder::new(&model, &state, 1).step(&tokens(2, 2));
     assert_eq!(distance(&first, &again), 0.0);
+}
+
+fn cuda() -> Option<Device> {
+    let device = (runtime::cuda_devices() > 0).then_some(Device::Cuda(0));
+    if device.is_none() {
+        eprintln!("no CUDA device: nothing is tested");
+    }
+    device
+}
+
+#[test]
+fn recorded_steps_equal_the_others_on_cuda() {
+    let Some(device) = cuda() else { return };
+    let _guard = tch::no_grad_guard();
+    for layout in 0..LAYOUTS.len() {
+        for window in [-1, 3] {
+            let model = model(layout, window, 7, device);
+            let mut state = prompted(&model, &[5, 1, 9], 7);
+            let mut recorded = Decoder::new(&model, &state, 40);
+            let mut launched = Decoder::new(&model, &state, 40).without_graph();
+            for t in 0..40 {
+                let next = tokens(100 + t, 3);
+                let expected = model.step(&next, &mut state);
+                let scores = recorded.step(&next);
+                assert_eq!(recorded.graph_problem(), None);
+                let name = format!("layout {layout}, window {window}, step {t}");
+                assert_eq!(distance(&scores, &launched.step(&next)), 0.0, "{name}");
+                assert!(distance(&scores, &expected) < 1e-3, "{name}");
+            }
+        }
+    }
+}
+
+/// Milliseconds a step, by batch and way of stepping: `cargo test -p cistron-model --test decode
+/// --release -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, on CUDA"]
+fn time_of_a_step() {
+    let Some(device) = cuda() else { return };
+    let _guard = tch::no_grad_guard();
+    let text = r#"{"arch_layout": ["m4", ["T1m4", ["T12"], "m4T1"], "m4"],
+        "d_model": [512, 768, 1024], "d_intermediate": [0, 2048, 2736], "vocab_size": 8,
+        "ssm_cfg": {"d_state": 128, "headdim": 64},
+        "attn_cfg": {"num_heads": [8, 12, 16], "rotary_emb_dim": 32, "window_size": -1}}"#;
+    let config = Config::from_json(text, Path::new("config.json")).expect("valid");
+    let model = HNet::new(&config, 1, device)
+        .expect("valid")
+        .for_inference(Precision::Bf16);
+    for rows in [1, 16, 128, 512] {
+        let mut state = prompted(&model, &vec![100; rows], 1);
+        let next = tokens(2, rows as i64);
+        let mut recorded = Decoder::new(&model, &state, 110);
+        let mut launched = Decoder::new(&model, &state, 110).without_graph();
+        let time = |step: &mut dyn FnMut() -> Tensor| {
+            let mut run = |count: u32| {
+                let start = Instant::now();
+                for _ in 1..count {
+                    let _ = step();
+                }
+                // Reading a value waits for all of them.
+                let _ = step().sum(Kind::Float).double_value(&[]);
+                start.elapsed().as_secs_f64() * 1e3 / f64::from(count)
+            };
+            run(10);
+            run(100)
+        };
+        println!(
+            "{rows} rows: recorded {:.3} ms, launched {:.3} ms, asking {:.3} ms a step",
+            time(&mut || recorded.step(&next)),
+            time(&mut || launched.step(&next)),
+            time(&mut || model.step(&next, &mut state)),
+        );
+    }
 }

@@ -1,0 +1,253 @@
+//! The decode kernels against plain operators in fp64, on odd shapes, under masks and row lists.
+
+use cistron_kernels::runtime;
+use cistron_kernels::step::{
+    Attention, Mamba2, Mamba3, Mamba3State, Rows, attention, attention_plain, mamba2, mamba2_plain,
+    mamba3, mamba3_plain,
+};
+use tch::{Device, Kind, Tensor};
+
+fn device() -> Option<Device> {
+    let device = (runtime::cuda_devices() > 0).then_some(Device::Cuda(0));
+    if device.is_none() {
+        eprintln!("no CUDA device: nothing is tested");
+    }
+    device
+}
+
+/// Draws what both sides share, in fp32 or rounded to bf16.
+struct Draw(Device);
+
+impl Draw {
+    fn normal(&self, shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, self.0))
+    }
+
+    /// `[rows, width]` cut from something wider, so that rows have a stride of their own.
+    fn projected(&self, rows: i64, width: i64, kind: Kind) -> Tensor {
+        self.normal(&[rows, width + 5])
+            .to_kind(kind)
+            .narrow(1, 0, width)
+    }
+}
+
+fn double(t: &Tensor) -> Tensor {
+    t.to_kind(Kind::Double).contiguous().copy()
+}
+
+/// Largest difference, over the largest value expected.
+fn error(found: &Tensor, expected: &Tensor) -> f64 {
+    if found.numel() == 0 {
+        return 0.0;
+    }
+    let difference = (double(found) - double(expected)).abs().max();
+    difference.double_value(&[]) / double(expected).abs().max().double_value(&[]).max(1e-3)
+}
+
+/// Rounding of what is returned, relative to the largest value.
+fn tolerance(kind: Kind) -> f64 {
+    if kind == Kind::Float { 1e-5 } else { 4e-3 }
+}
+
+/// Which states four rows are (of six where they are listed), and which rows run.
+fn choices(device: Device) -> [(Option<Tensor>, Option<Tensor>); 4] {
+    let index = || Some(Tensor::from_slice(&[4i64, 0, 5, 2]).to_device(device));
+    let mask = || Some(Tensor::from_slice(&[true, false, true, true]).to_device(device));
+    [
+        (None, None),
+        (None, mask()),
+        (index(), None),
+        (index(), mask()),
+    ]
+}
+
+fn rows(choice: &(Option<Tensor>, Option<Tensor>)) -> (Rows<'_>, i64) {
+    let rows = Rows {
+        index: choice.0.as_ref(),
+        mask: choice.1.as_ref(),
+    };
+    (rows, if choice.0.is_some() { 6 } else { 4 })
+}
+
+#[test]
+fn mamba2_steps_equal_the_plain_form() {
+    let Some(device) = device() else { return };
+    tch::manual_seed(1);
+    let draw = Draw(device);
+    let shapes = [
+        // heads, head_dim, state, groups, width
+        (2, 64, 128, 1, 4),
+        (3, 8, 16, 1, 4),
+        (2, 20, 24, 2, 4),
+        (1, 64, 130, 1, 2),
+        (4, 5, 7, 2, 1),
+        (1, 96, 256, 1, 3),
+        (2, 33, 64, 1, 4),
+    ];
+    for (heads, head_dim, states, groups, width) in shapes {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            for choice in &choices(device) {
+                let (rows, count) = rows(choice);
+                let inner = heads * head_dim;
+                let channels = inner + 2 * groups * states;
+                let conv_weight = draw.normal(&[channels, 1, width]);
+                let conv_bias = draw.normal(&[channels]);
+                let [dt_bias, a_log, d] = [0; 3].map(|_| draw.normal(&[heads]));
+                let weights = Mamba2 {
+                    conv_weight: &conv_weight,
+                    conv_bias: &conv_bias,
+                    dt_bias: &dt_bias,
+                    a_log: &a_log,
+                    d: &d,
+                    head_dim,
+                    states,
+                    groups,
+                };
+                let mut tail = draw.normal(&[count, width - 1, channels]);
+                let mut ssm = draw.normal(&[count, heads, head_dim, states]);
+                let (mut tail64, mut ssm64) = (double(&tail), double(&ssm));
+                for _ in 0..3 {
+                    let projected = draw.projected(4, inner + channels + heads, kind);
+                    let y = mamba2(&projected, &weights, &mut tail, &mut ssm, rows);
+                    let input = double(&projected);
+                    let expected = mamba2_plain(&input, &weights, &mut tail64, &mut ssm64, rows);
+                    let name = format!("{heads} {head_dim} {states} {kind:?} {choice:?}");
+                    assert_eq!(y.kind(), kind);
+                    assert!(error(&y, &expected) < tolerance(kind), "y: {name}");
+                    assert!(error(&ssm, &ssm64) < 1e-5, "state: {name}");
+                    assert!(error(&tail, &tail64) < 1e-6, "tail: {name}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn mamba3_steps_equal_the_plain_form() {
+    let Some(device) = device() else { return };
+    tch::manual_seed(2);
+    let draw = Draw(device);
+    let shapes = [
+        // heads, head_dim, state, groups, rank, angles
+        (2, 64, 128, 1, 1, 32),
+        (2, 64, 128, 1, 4, 32),
+        (3, 8, 16, 1, 2, 4),
+        (2, 20, 24, 2, 3, 12),
+        (1, 64, 34, 1, 1, 3),
+        (4, 5, 6, 2, 2, 0),
+        (1, 96, 256, 1, 4, 64),
+    ];
+    for (case, (heads, head_dim, states, groups, rank, angles)) in shapes.into_iter().enumerate() {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            for (number, choice) in choices(device).iter().enumerate() {
+                let (rows, count) = rows(choice);
+                let inner = heads * head_dim;
+                let width = 2 * inner + 2 * groups * rank * states + 3 * heads + angles;
+                let [b_bias, c_bias] = [0; 2].map(|_| draw.normal(&[heads, rank, states]));
+                let [b_norm, c_norm] = [0; 2].map(|_| draw.normal(&[states]));
+                let [dt_bias, d] = [0; 2].map(|_| draw.normal(&[heads]));
+                let mimo = [0; 3].map(|_| draw.normal(&[heads, rank, head_dim]));
+                let norm = draw.normal(&[inner]);
+                let weights = Mamba3 {
+                    dt_bias: &dt_bias,
+                    b_norm: &b_norm,
+                    c_norm: &c_norm,
+                    b_bias: &b_bias,
+                    c_bias: &c_bias,
+                    d: &d,
+                    mimo: (rank > 1).then(|| mimo.each_ref()),
+                    norm: (case % 2 == 1).then_some(&norm),
+                    head_dim,
+                    states,
+                    groups,
+                    rank,
+                    angles,
+                    halves: rank > 1,
+                    heavy_tail: number % 2 == 1,
+                    floor: 1e-4,
+                };
+                let mut angle = draw.normal(&[count, heads, angles]);
+                let mut ssm = draw.normal(&[count, heads, head_dim, states]);
+                let mut k = draw.normal(&[count, rank, heads, states]);
+                let mut v = draw.normal(&[count, heads, head_dim]);
+                let mut exact = [&angle, &ssm, &k, &v].map(double);
+                for _ in 0..3 {
+                    let projected = draw.projected(4, width, kind);
+                    let state = Mamba3State {
+                        angle: &mut angle,
+                        ssm: &mut ssm,
+                        k: &mut k,
+                        v: &mut v,
+                    };
+                    let y = mamba3(&projected, &weights, state, rows);
+                    let [angle64, ssm64, k64, v64] = &mut exact;
+                    let state = Mamba3State {
+                        angle: angle64,
+                        ssm: ssm64,
+                        k: k64,
+                        v: v64,
+                    };
+                    let expected = mamba3_plain(&double(&projected), &weights, state, rows);
+                    let name = format!("{heads} {head_dim} {states} {rank} {kind:?} {choice:?}");
+                    assert_eq!(y.kind(), kind);
+                    assert!(error(&y, &expected) < tolerance(kind), "y: {name}");
+                    assert!(error(&ssm, &exact[1]) < 1e-5, "state: {name}");
+                    assert!(error(&k, &exact[2]) < 1e-5, "k: {name}");
+                    assert!(error(&v, &exact[3]) < 1e-6, "v: {name}");
+                    if angles > 0 {
+                        // An angle near 0 may come out near 2π.
+                        let apart = (double(&angle) - &exact[0]).sin().abs().max();
+                        assert!(apart.double_value(&[]) < 1e-5, "angle: {name}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_steps_equal_the_plain_form() {
+    let Some(device) = device() else { return };
+    tch::manual_seed(3);
+    let draw = Draw(device);
+    let shapes = [
+        // heads, head_dim, rotary, window, slots
+        (2, 64, 32, -1, 200),
+        (2, 64, 64, 15, 16),
+        (3, 20, 8, 0, 1),
+        (1, 33, 0, 40, 64),
+        (1, 128, 16, -1, 90),
+        (1, 256, 256, 7, 8),
+    ];
+    for (heads, head_dim, rotary_dim, window, slots) in shapes {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            for choice in &choices(device) {
+                let (rows, count) = rows(choice);
+                let sizes = Attention {
+                    heads,
+                    head_dim,
+                    window,
+                    rotary_dim,
+                };
+                let cache = [count, slots, heads, head_dim];
+                let [mut k, mut v] = [0; 2].map(|_| draw.normal(&cache).to_kind(kind));
+                let (mut k64, mut v64) = (double(&k), double(&v));
+                let seen = [0i64, 3, 17, 80, 40, 77];
+                let seen = Tensor::from_slice(&seen[..count as usize]).to_device(device);
+                for step in 0..3 {
+                    let qkv = draw.projected(4, 3 * heads * head_dim, kind);
+                    let seen = &seen + step;
+                    let y = attention(&qkv, sizes, &mut k, &mut v, &seen, rows);
+                    let input = double(&qkv);
+                    let expected = attention_plain(&input, sizes, &mut k64, &mut v64, &seen, rows);
+                    let name = format!("{heads} {head_dim} {window} {kind:?} {choice:?}");
+                    // The cache holds rotated keys in bf16.
+                    let room = if kind == Kind::Float { 1e-5 } else { 2e-2 };
+                    assert!(error(&y, &expected) < room, "y: {name}");
+                    assert!(error(&k, &k64) < tolerance(kind), "k: {name}");
+                    assert!(error(&v, &v64) < 1e-6, "v: {name}");
+                }
+            }
+        }
+    }
+}
