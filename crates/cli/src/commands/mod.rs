@@ -1,5 +1,6 @@
 //! One module a command.
 
+mod bench;
 mod corpus;
 mod doctor;
 mod eval;
@@ -35,6 +36,9 @@ pub enum Command {
     /// Look into models
     #[command(subcommand)]
     Model(model::ModelCommand),
+    /// Measure speed and memory beside what the machine can do
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Check the model code against golden vectors of the reference implementation
     Selftest(selftest::Selftest),
     /// Say what this machine and build have, and what to do about each problem
@@ -51,6 +55,7 @@ pub fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Tracks(command) => tracks::run(global, command),
         Command::Generate(command) => generate::run(global, command),
         Command::Model(command) => model::run(global, command),
+        Command::Bench(command) => bench::run(global, command),
         Command::Selftest(command) => selftest::run(global, command),
         Command::Doctor(command) => doctor::run(global, command),
     }
