@@ -129,6 +129,13 @@ impl Layout {
         })
     }
 
+    /// Sequence of each token: i64 `[tokens]`.
+    pub fn rows(&self) -> Tensor {
+        let here = |list: &[i64]| Tensor::from_slice(list).to_device(self.device);
+        let rows: Vec<i64> = (0..self.sequences()).collect();
+        here(&rows).repeat_interleave_self_tensor(&here(&self.lengths), 0, self.total())
+    }
+
     /// Which slots of the padded batch hold a token: bool `[sequences, max]`.
     pub fn valid(&self) -> &Tensor {
         self.valid.get_or_init(|| {

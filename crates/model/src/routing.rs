@@ -123,32 +123,17 @@ impl Router {
             Some(share) => spread(total, share, device).index_fill(0, &tensor(&first), 1),
         };
 
-        // The one question to the device in this stage.
-        let decided = Vec::<bool>::try_from(&mask.to_device(Device::Cpu)).expect("bool mask");
-        let mut chunks = Vec::with_capacity(layout.lengths().len());
-        let mut boundaries = Vec::new();
-        let mut source = Vec::with_capacity(total as usize);
-        let selected: i64 = decided.iter().map(|&b| i64::from(b)).sum();
-        for (row, pair) in layout.offsets().windows(2).enumerate() {
-            let before = boundaries.len();
-            for t in pair[0]..pair[1] {
-                if decided[t as usize] {
-                    boundaries.push(t);
-                }
-                source.push(match boundaries.len() {
-                    count if count == before => selected + row as i64,
-                    count => count as i64 - 1,
-                });
-            }
-            chunks.push((boundaries.len() - before) as i64);
-        }
-        let boundaries = tensor(&boundaries);
+        let Places {
+            chunks,
+            boundaries,
+            source,
+        } = places(&mask, layout, before.is_some());
         let inner = Layout::new(&chunks, device);
         let chunked = Chunked {
             prob: prob.shallow_clone(),
             mask: mask.shallow_clone(),
             selected: Packed::new(x.values.index_select(0, &boundaries), inner),
-            source: tensor(&source),
+            source,
             boundaries,
         };
         (
@@ -203,6 +188,47 @@ impl Router {
             table.index_select(0, &chunked.source) * straight_through.unsqueeze(-1),
             last,
         )
+    }
+}
+
+/// Where chunks lie.
+struct Places {
+    /// Chunks of each sequence.
+    chunks: Vec<i64>,
+    /// Tokens that start a chunk: i64 `[chunks]`.
+    boundaries: Tensor,
+    /// See [`Chunked::source`].
+    source: Tensor,
+}
+
+/// Finds the chunks of `mask` on its device, which is asked once: for the numbers of chunks.
+/// Where sequences may go `on` from before, their first tokens can be without a chunk.
+fn places(mask: &Tensor, layout: &Layout, on: bool) -> Places {
+    let options = (Kind::Int64, mask.device());
+    // Chunks up to each token, with itself.
+    let count = mask.cumsum(0, Kind::Int64);
+    let none = Tensor::zeros([1], options);
+    let before = Tensor::cat(&[&none, &count], 0).index_select(0, layout.cumulative());
+    let totals = Vec::<i64>::try_from(before.to_device(Device::Cpu)).expect("counts are i64");
+    let chunks = totals.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let selected = totals.last().copied().unwrap_or(0);
+    // Tokens within a chunk go to a place behind the others, which is cut off.
+    let numbers = Tensor::arange(layout.total(), options);
+    let place = (&count - 1).where_self(mask, &Tensor::full([1], selected, options));
+    let boundaries = Tensor::zeros([selected + 1], options)
+        .scatter(0, &place, &numbers)
+        .narrow(0, 0, selected);
+    let source = if on {
+        let rows = layout.rows();
+        let inside = count.gt_tensor(&before.index_select(0, &rows));
+        (&count - 1).where_self(&inside, &(rows + selected))
+    } else {
+        count - 1
+    };
+    Places {
+        chunks,
+        boundaries,
+        source,
     }
 }
 

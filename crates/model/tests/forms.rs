@@ -1,6 +1,7 @@
 //! The three forms of the model, batches, states and causality, on random models.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cistron_model::{Config, HNet, Output, State};
 use proptest::prelude::*;
@@ -34,8 +35,9 @@ fn model(layout: usize, window: i64, seed: u64) -> HNet {
     for (name, param) in model.params().iter() {
         if name.contains("routing_module") || name.contains("residual_proj") || name.contains("pad")
         {
-            tch::manual_seed(seed as i64 + name.len() as i64);
-            let noise = Tensor::randn(param.tensor.size(), (Kind::Float, Device::Cpu)) * 0.2;
+            let options = (Kind::Float, Device::Cpu);
+            let draw = || Tensor::randn(param.tensor.size(), options) * 0.2;
+            let noise = seeded(seed + name.len() as u64, draw);
             let _ = param.tensor.shallow_clone().g_add_(&noise);
         } else if name.contains("proj") || name.contains("fc") {
             let _ = param.tensor.shallow_clone().g_mul_scalar_(6.0);
@@ -44,9 +46,18 @@ fn model(layout: usize, window: i64, seed: u64) -> HNet {
     model
 }
 
-fn tokens(seed: u64, count: i64) -> Tensor {
+/// Draws from libtorch's generator, which the tests of this process share.
+fn seeded(seed: u64, draw: impl FnOnce() -> Tensor) -> Tensor {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    let _held = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed as i64);
-    Tensor::randint(4, [count], (Kind::Int64, Device::Cpu))
+    draw()
+}
+
+fn tokens(seed: u64, count: i64) -> Tensor {
+    seeded(seed, || {
+        Tensor::randint(4, [count], (Kind::Int64, Device::Cpu))
+    })
 }
 
 fn distance(a: &Tensor, b: &Tensor) -> f64 {
