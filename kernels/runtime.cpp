@@ -17,6 +17,14 @@ extern "C" {
 
 const char* cistron_torch_version() { return TORCH_VERSION; }
 
+bool cistron_kernels_built() {
+#ifdef CISTRON_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
+
 // glibc returns large blocks to the system on free, and every operator would pay
 // for fresh zeroed pages: a quarter of the time of small CPU models. Keep them.
 void cistron_keep_memory() {

@@ -689,12 +689,12 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
         (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * in.angles * sizeof(float) : 0);
     allow(local_gradients<P, N, R, TURN>, size);
     local_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad.dy, grad.local);
-    check("local_gradients");
+    CISTRON_LAUNCH_CHECK("local_gradients");
   }
   if (in.sequences > 0) {
     const dim3 grid((P * N / 2 + 255) / 256, static_cast<unsigned>(in.sequences * in.heads));
     pass_gradients<TURN><<<grid, 256, 0, stream>>>(in, saved, grad);
-    check("pass_gradients");
+    CISTRON_LAUNCH_CHECK("pass_gradients");
   }
   if (in.items == 0) return;
   const size_t table = chunk_tokens<R>() * TABLE<N> * sizeof(__half2);
@@ -704,7 +704,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
                         (TURN ? table + turning_bytes<N, R>() : 0);
     allow(query_gradients<P, N, R, TURN>, size);
     query_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-    check("query_gradients");
+    CISTRON_LAUNCH_CHECK("query_gradients");
   }
   {
     const size_t size = (2 * ROWS * N + 3 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
@@ -712,15 +712,15 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
                         (TURN ? table : 0);
     allow(key_gradients<P, N, R, TURN>, size);
     key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-    check("key_gradients");
+    CISTRON_LAUNCH_CHECK("key_gradients");
   }
   const int64_t threads = in.items * in.heads;
   gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad);
-  check("gate_gradients");
+  CISTRON_LAUNCH_CHECK("gate_gradients");
   if (TURN && in.angles > 0) {
     const dim3 grid(static_cast<unsigned>(in.items), (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
     turn_gradients<<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad);
-    check("turn_gradients");
+    CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }
 
@@ -743,7 +743,7 @@ void scan_sum_heads(const bf16* in, bf16* out, float* slabs, int64_t tokens, int
     sum_heads<true><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
   else
     sum_heads<false><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
-  check("sum_heads");
+  CISTRON_LAUNCH_CHECK("sum_heads");
 }
 
 }  // namespace cistron::cuda

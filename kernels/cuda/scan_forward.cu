@@ -234,18 +234,18 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
     const dim3 grid(static_cast<unsigned>(in.items),
                     static_cast<unsigned>((chunks_each * in.heads + 127) / 128));
     sum_decays<<<grid, 128, 0, stream>>>(in, saved, chunk_tokens<R>());
-    check("sum_decays");
+    CISTRON_LAUNCH_CHECK("sum_decays");
   }
   if (in.items > 0) {
     const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles + theta;
     allow(local_states<P, N, R, TURN>, size);
     local_states<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.local);
-    check("local_states");
+    CISTRON_LAUNCH_CHECK("local_states");
   }
   if (in.sequences > 0) {
     const dim3 grid((P * N / 2 + 255) / 256, static_cast<unsigned>(in.sequences * in.heads));
     pass_states<TURN><<<grid, 256, 0, stream>>>(in, saved, out.local, out.final_state);
-    check("pass_states");
+    CISTRON_LAUNCH_CHECK("pass_states");
   }
   if (in.items > 0 && out.y.data != nullptr) {
     const size_t size =
@@ -253,7 +253,7 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
         sizeof(Gates) + angles + (in.angles <= ROWS / 2 ? 0 : theta);
     allow(outputs<P, N, R, TURN>, size);
     outputs<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.y);
-    check("outputs");
+    CISTRON_LAUNCH_CHECK("outputs");
   }
 }
 

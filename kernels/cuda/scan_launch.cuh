@@ -1,9 +1,6 @@
 // Which sizes the scan is compiled for, and launch helpers.
 #pragma once
-#include <stdexcept>
-#include <string>
-
-#include <cuda_runtime.h>
+#include "common.cuh"
 
 namespace cistron::cuda {
 
@@ -35,12 +32,6 @@ bool dispatch(int head_dim, int state, int rank, bool turn, F&& f) {
 #undef CISTRON_SHAPES
 #undef CISTRON_SHAPE
   return false;
-}
-
-inline void check(const char* kernel) {
-  const cudaError_t error = cudaGetLastError();
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string(kernel) + ": " + cudaGetErrorString(error));
 }
 
 template <typename K>

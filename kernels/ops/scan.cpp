@@ -3,11 +3,11 @@
 #include "../shim.h"
 
 #include <ATen/DeviceGuard.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #ifdef CISTRON_CUDA
 #include "../cuda/scan.h"
+#include "ops.h"
 #endif
 
 namespace cistron::ops {
@@ -46,12 +46,6 @@ ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads,
 #ifdef CISTRON_CUDA
 
 namespace {
-
-cudaStream_t stream_of(const Tensor& tensor) {
-  const auto device = tensor.device();
-  return static_cast<cudaStream_t>(
-      c10::impl::VirtualGuardImpl(device.type()).getStream(device).native_handle());
-}
 
 // A tensor [tokens, rank, something, width] whose rows can be copied 16 bytes at a time.
 Tensor aligned(const Tensor& t) {
@@ -146,7 +140,7 @@ struct Scan : torch::autograd::Function<Scan> {
                        : at::empty({0}, single);
     cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
                           pointer<__nv_bfloat16>(local)};
-    cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, stream_of(y));
+    cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, current_stream(y));
     variable_list kept = t;
     kept.insert(kept.end(), {items, first, states, decay, turn, angle, sums});
     ctx->save_for_backward(kept);
@@ -205,7 +199,7 @@ struct Scan : torch::autograd::Function<Scan> {
                             pointer<float>(ddelta),
                             pointer<float>(dskip),
                             dinitial.defined() ? pointer<float>(dinitial) : nullptr};
-    const auto stream = stream_of(dy);
+    const auto stream = current_stream(dy);
     cuda::scan_backward(in, saved, out, stream);
     // [tokens, heads, rank, state] to [tokens, rank, groups, state], and the bias's part.
     auto over_heads = [&](const Tensor& per_head, Tensor& gradient, Tensor& bias) {
@@ -276,3 +270,42 @@ std::tuple<Tensor, Tensor> scan(const ScanTensors&, const ScanPlan&, bool) {
 #endif
 
 }  // namespace cistron::ops
+
+extern "C" {
+
+// Sequences cut into items; the two tensors are new and the caller's.
+bool cistron_scan_plan(const std::int64_t* lengths, std::size_t count, std::int64_t heads,
+                       std::int64_t rank, int device, at::Tensor** items, at::Tensor** first_item,
+                       std::int64_t* chunks, char* error, std::size_t size) {
+  return guarded(error, size, [&] {
+    auto plan = cistron::ops::scan_plan({lengths, lengths + count}, heads, rank,
+                                        at::Device(at::kCUDA, device));
+    *items = new at::Tensor(plan.items);
+    *first_item = new at::Tensor(plan.first_item);
+    *chunks = plan.chunks;
+  });
+}
+
+bool cistron_scan_supported(std::int64_t head_dim, std::int64_t state, std::int64_t rank,
+                            std::int64_t angles) {
+  return cistron::ops::scan_supported(head_dim, state, rank, angles);
+}
+
+// `inputs`: x, b, c, b_bias, c_bias, theta, delta, log_decay, weight, gamma, skip, initial;
+// null where there is none.
+bool cistron_scan(const at::Tensor* const* inputs, const at::Tensor* items,
+                  const at::Tensor* first_item, std::int64_t chunks, bool keep, at::Tensor** y,
+                  at::Tensor** last, char* error, std::size_t size) {
+  return guarded(error, size, [&] {
+    auto optional = [&](int i) {
+      return inputs[i] ? std::optional<at::Tensor>(*inputs[i]) : std::nullopt;
+    };
+    auto [out, state] = cistron::ops::scan(
+        {*inputs[0], *inputs[1], *inputs[2], optional(3), optional(4), optional(5), optional(6),
+         *inputs[7], *inputs[8], *inputs[9], optional(10), optional(11)},
+        {*items, *first_item, chunks}, keep);
+    *y = new at::Tensor(out);
+    *last = new at::Tensor(state);
+  });
+}
+}

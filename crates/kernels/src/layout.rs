@@ -1,8 +1,10 @@
 //! The one batch shape inside the models: sequences packed end to end.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tch::{Device, Kind, Tensor};
+
+use crate::ssm::Plan;
 
 /// Where each sequence of a packed batch lies.
 ///
@@ -18,6 +20,8 @@ pub struct Layout {
     slots: OnceLock<Tensor>,
     positions: OnceLock<Tensor>,
     valid: OnceLock<Tensor>,
+    starts: OnceLock<Tensor>,
+    plans: Mutex<Vec<((i64, i64), Arc<Plan>)>>,
 }
 
 // SAFETY: the index tensors are made once, under the locks, and only read from then on;
@@ -49,6 +53,8 @@ impl Layout {
             slots: OnceLock::new(),
             positions: OnceLock::new(),
             valid: OnceLock::new(),
+            starts: OnceLock::new(),
+            plans: Mutex::default(),
         })
     }
 
@@ -61,6 +67,23 @@ impl Layout {
     /// (`cu_seqlens` elsewhere): `sequences + 1` entries.
     pub fn offsets(&self) -> &[i64] {
         &self.offsets
+    }
+
+    /// [`Layout::offsets`] on the device: i64 `[sequences + 1]`.
+    pub fn starts(&self) -> &Tensor {
+        self.starts
+            .get_or_init(|| Tensor::from_slice(&self.offsets).to_device(self.device))
+    }
+
+    /// How a scan with this many heads and ranks is cut up, made once.
+    pub(crate) fn scan_plan(&self, heads: i64, rank: i64) -> Arc<Plan> {
+        let mut plans = self.plans.lock().expect("no scan plan panics halfway");
+        if let Some((_, plan)) = plans.iter().find(|(key, _)| *key == (heads, rank)) {
+            return Arc::clone(plan);
+        }
+        let plan = Arc::new(Plan::new(self, heads, rank));
+        plans.push(((heads, rank), Arc::clone(&plan)));
+        plan
     }
 
     /// Number of sequences.

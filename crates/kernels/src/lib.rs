@@ -10,6 +10,7 @@
 pub mod attention;
 pub mod checkpoint;
 pub mod conv;
+mod device;
 pub mod ema;
 pub mod graph;
 pub mod layout;
@@ -17,7 +18,9 @@ pub mod norm;
 pub mod rotary;
 pub mod runtime;
 pub mod scan;
+pub mod ssm;
 pub mod step;
+pub mod swiglu;
 
 pub use layout::{Layout, Packed};
 

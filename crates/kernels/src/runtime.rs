@@ -10,6 +10,7 @@ mod ffi {
     use super::c_char;
     unsafe extern "C" {
         pub fn cistron_torch_version() -> *const c_char;
+        pub fn cistron_kernels_built() -> bool;
         pub fn cistron_keep_memory();
         pub fn cistron_load_cuda(error: *mut c_char, size: usize) -> bool;
         pub fn cistron_driver_present() -> bool;
@@ -46,6 +47,15 @@ pub fn torch_version() -> &'static str {
     #[allow(unsafe_code)]
     let version = unsafe { CStr::from_ptr(ffi::cistron_torch_version()) };
     version.to_str().unwrap_or("unknown")
+}
+
+/// Whether this build has CUDA kernels of its own; without them GPUs use libtorch's operators.
+pub fn kernels_built() -> bool {
+    // SAFETY: the function returns a constant.
+    #[allow(unsafe_code)]
+    unsafe {
+        ffi::cistron_kernels_built()
+    }
 }
 
 /// The folder of the libtorch in use, where the system tells (Linux).

@@ -1,0 +1,95 @@
+//! Calls of the CUDA operators: the C side is `kernels/ops/`, its `Call`.
+//!
+//! The operators are differentiable, and exist where `build.rs` found nvcc.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::ptr::null_mut;
+
+use tch::{Kind, Tensor};
+
+use crate::runtime;
+
+type Pointer = *mut c_void;
+
+/// An operator's C function: tensors, numbers, outputs, message.
+pub(crate) type Operator =
+    unsafe extern "C" fn(*const Pointer, *const i64, *mut Pointer, *mut c_char, usize) -> bool;
+
+macro_rules! operators {
+    ($($name:ident),* $(,)?) => {
+        /// The C functions; without CUDA kernels nothing calls them, and they are not linked.
+        #[cfg(cistron_cuda)]
+        #[allow(unsafe_code)]
+        mod ffi {
+            use super::{Pointer, c_char};
+            unsafe extern "C" {
+                $(pub fn $name(
+                    tensors: *const Pointer,
+                    numbers: *const i64,
+                    outputs: *mut Pointer,
+                    error: *mut c_char,
+                    size: usize,
+                ) -> bool;)*
+            }
+        }
+        #[cfg(cistron_cuda)]
+        pub(crate) use ffi::{$($name),*};
+
+        $(
+            #[cfg(not(cistron_cuda))]
+            #[allow(unsafe_code)]
+            pub(crate) unsafe extern "C" fn $name(
+                _: *const Pointer,
+                _: *const i64,
+                _: *mut Pointer,
+                _: *mut c_char,
+                _: usize,
+            ) -> bool {
+                unreachable!("`usable` is false without CUDA kernels")
+            }
+        )*
+    };
+}
+
+operators!(cistron_swiglu);
+
+/// Whether the kernels take activations of this kind and device.
+pub(crate) fn usable(x: &Tensor) -> bool {
+    x.device().is_cuda()
+        && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+        && runtime::kernels_built()
+}
+
+/// Calls an operator with tensors (`None` where absent) and numbers; returns `N` outputs.
+///
+/// Panics with the operator's message, as the operators of tch do.
+pub(crate) fn call<const N: usize>(
+    operator: Operator,
+    tensors: &[Option<&Tensor>],
+    numbers: &[i64],
+) -> [Tensor; N] {
+    let pointers: Vec<Pointer> = tensors
+        .iter()
+        .map(|tensor| tensor.map_or(null_mut(), |t| t.as_ptr().cast_mut().cast()))
+        .collect();
+    let mut outputs = [null_mut(); N];
+    let mut error = [0 as c_char; 1024];
+    // SAFETY: the tensors live through the call; the operator reads as many tensors and
+    // numbers, and makes as many outputs, as its only caller here gives; the message ends
+    // with NUL.
+    #[allow(unsafe_code)]
+    unsafe {
+        if !operator(
+            pointers.as_ptr(),
+            numbers.as_ptr(),
+            outputs.as_mut_ptr(),
+            error.as_mut_ptr(),
+            error.len(),
+        ) {
+            panic!("{}", CStr::from_ptr(error.as_ptr()).to_string_lossy());
+        }
+    }
+    // SAFETY: on success every output is a tensor on the heap that nothing else points to.
+    #[allow(unsafe_code)]
+    outputs.map(|output| unsafe { Tensor::from_ptr(output.cast()) })
+}

@@ -1,0 +1,282 @@
+// A thread walks a run of tokens with eight channels, the last inputs in registers: every
+// input is read once, and three more times at the start of a run.
+#include "conv.h"
+
+#include "common.cuh"
+
+#include <type_traits>
+
+namespace cistron::cuda {
+
+namespace {
+
+struct Eight {
+  float value[8];
+};
+
+__device__ __forceinline__ Eight load(const __nv_bfloat16* from) {
+  const uint4 words = *reinterpret_cast<const uint4*>(from);
+  const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+  Eight out;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    out.value[2 * i] = __uint_as_float(pairs[i] << 16);
+    out.value[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
+  }
+  return out;
+}
+
+__device__ __forceinline__ void store(__nv_bfloat16* to, const Eight& from) {
+  uint32_t pairs[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(from.value[2 * i], from.value[2 * i + 1]);
+    pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
+  }
+  *reinterpret_cast<uint4*>(to) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
+__device__ __forceinline__ Eight zeros() {
+  Eight out;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) out.value[i] = 0;
+  return out;
+}
+
+// The sequence of a token.
+__device__ int64_t sequence_of(const Conv& in, int64_t token) {
+  int64_t low = 0, high = in.sequences;
+  while (high - low > 1) {
+    const int64_t middle = (low + high) / 2;
+    if (in.offsets[middle] <= token) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
+// The input `back` tokens before `token`, which stands at `position` < back.
+__device__ Eight from_tail(const Conv& in, int64_t token, int64_t position, int back,
+                           int64_t channel) {
+  Eight out = zeros();
+  if (in.tail == nullptr) return out;
+  const int64_t row = sequence_of(in, token) * (in.width - 1) + in.width - 1 + position - back;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) out.value[i] = in.tail[row * in.channels + channel + i];
+  return out;
+}
+
+// window[j] is the input j tokens back; those of other sequences are replaced.
+template <int W>
+__device__ __forceinline__ Eight before_silu(const Conv& in, const Eight (&window)[W],
+                                             const float (&weight)[W][8], const Eight& bias,
+                                             int64_t token, int64_t position, int64_t channel) {
+  Eight sum = bias;
+#pragma unroll
+  for (int j = 0; j < W; ++j) {
+    if (position >= j) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        sum.value[i] = fmaf(weight[W - 1 - j][i], window[j].value[i], sum.value[i]);
+    } else if (in.tail != nullptr) {
+      const Eight other = from_tail(in, token, position, j, channel);
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+        sum.value[i] = fmaf(weight[W - 1 - j][i], other.value[i], sum.value[i]);
+    }
+  }
+  return sum;
+}
+
+template <int W>
+__device__ __forceinline__ void load_weights(const Conv& in, int64_t channel,
+                                             float (&weight)[W][8], Eight& bias) {
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    bias.value[i] = in.bias[channel + i];
+#pragma unroll
+    for (int k = 0; k < W; ++k) weight[k][i] = in.weight[(channel + i) * W + k];
+  }
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+
+template <int W>
+__global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16* y) {
+  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * 8;
+  const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
+  if (channel >= in.channels || first >= in.tokens) return;
+  float weight[W][8];
+  Eight bias, window[W];
+  load_weights<W>(in, channel, weight, bias);
+#pragma unroll
+  for (int j = 1; j < W; ++j)
+    window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
+  const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
+#pragma unroll 4
+  for (int64_t t = first; t < last; ++t) {
+#pragma unroll
+    for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
+    window[0] = load(in.x + t * in.stride + channel);
+    Eight sum = before_silu<W>(in, window, weight, bias, t, in.position[t], channel);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) sum.value[i] *= sigmoid(sum.value[i]);
+    store(y + t * in.channels + channel, sum);
+  }
+}
+
+template <int W>
+__global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
+                                                           __nv_bfloat16* dx, float* sums) {
+  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * 8;
+  const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
+  float total[W + 1][8];
+#pragma unroll
+  for (int k = 0; k <= W; ++k)
+#pragma unroll
+    for (int i = 0; i < 8; ++i) total[k][i] = 0;
+  if (channel < in.channels && first < in.tokens) {
+    float weight[W][8];
+    Eight bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
+    load_weights<W>(in, channel, weight, bias);
+#pragma unroll
+    for (int j = 1; j < W; ++j)
+      window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
+#pragma unroll
+    for (int j = 0; j < W; ++j) inner[j] = zeros();
+    const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
+    for (int64_t t = first; t < last + W - 1; ++t) {
+#pragma unroll
+      for (int j = W - 1; j > 0; --j) {
+        window[j] = window[j - 1];
+        inner[j] = inner[j - 1];
+      }
+      inner[0] = zeros();
+      if (t < in.tokens) {
+        window[0] = load(in.x + t * in.stride + channel);
+        const int64_t position = in.position[t];
+        const Eight sum = before_silu<W>(in, window, weight, bias, t, position, channel);
+        const Eight dout = load(dy + t * in.channels + channel);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+          const float gate = sigmoid(sum.value[i]);
+          inner[0].value[i] = dout.value[i] * gate * (1.0f + sum.value[i] * (1.0f - gate));
+        }
+        if (t < last) {
+#pragma unroll
+          for (int j = 0; j < W; ++j) {
+            const Eight input = position >= j ? window[j] : from_tail(in, t, position, j, channel);
+#pragma unroll
+            for (int i = 0; i < 8; ++i)
+              total[W - 1 - j][i] = fmaf(inner[0].value[i], input.value[i], total[W - 1 - j][i]);
+          }
+#pragma unroll
+          for (int i = 0; i < 8; ++i) total[W][i] += inner[0].value[i];
+        }
+        // What reached this token from another sequence does not flow back over the border.
+#pragma unroll
+        for (int j = 1; j < W; ++j)
+          if (position < j) inner[j] = zeros();
+      }
+      const int64_t s = t - (W - 1);
+      if (s >= first && s < last) {
+        Eight out = zeros();
+#pragma unroll
+        for (int j = 0; j < W; ++j)
+#pragma unroll
+          for (int i = 0; i < 8; ++i)
+            out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
+        store(dx + s * in.channels + channel, out);
+      }
+    }
+  }
+  // Sums of the block's runs, in their order.
+  __shared__ float parts[CONV_RUNS][32 * 8 + 8];
+#pragma unroll
+  for (int k = 0; k <= W; ++k) {
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 8; ++i) parts[threadIdx.y][threadIdx.x * 8 + i] = total[k][i];
+    __syncthreads();
+    const int i = threadIdx.y * 32 + threadIdx.x;
+    const int64_t out = blockIdx.y * 256LL + i;
+    if (out < in.channels) {
+      float sum = 0;
+#pragma unroll
+      for (int run = 0; run < CONV_RUNS; ++run) sum += parts[run][i];
+      sums[(blockIdx.x * in.channels + out) * (W + 1) + k] = sum;
+    }
+  }
+}
+
+template <int W>
+__global__ void __launch_bounds__(256) tail_gradient(Conv in, const __nv_bfloat16* dy,
+                                                     float* dtail) {
+  const int64_t sequence = blockIdx.y;
+  const int64_t channel = blockIdx.x * 256LL + threadIdx.x;
+  if (channel >= in.channels) return;
+  const int64_t start = in.offsets[sequence], length = in.offsets[sequence + 1] - start;
+  const float* tail = in.tail + sequence * (W - 1) * in.channels + channel;
+  float inner[W - 1];
+#pragma unroll
+  for (int t = 0; t < W - 1; ++t) {
+    inner[t] = 0;
+    if (t >= length) continue;
+    float sum = in.bias[channel];
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      const float input = t >= j ? __bfloat162float(in.x[(start + t - j) * in.stride + channel])
+                                 : tail[(W - 1 + t - j) * in.channels];
+      sum = fmaf(in.weight[channel * W + W - 1 - j], input, sum);
+    }
+    const float gate = sigmoid(sum);
+    inner[t] = __bfloat162float(dy[(start + t) * in.channels + channel]) * gate *
+               (1.0f + sum * (1.0f - gate));
+  }
+#pragma unroll
+  for (int r = 0; r < W - 1; ++r) {
+    float out = 0;
+#pragma unroll
+    for (int t = 0; t <= r; ++t) out = fmaf(in.weight[channel * W + r - t], inner[t], out);
+    dtail[(sequence * (W - 1) + r) * in.channels + channel] = out;
+  }
+}
+
+template <typename F>
+void by_width(int width, F&& f) {
+  if (width == 2) f(std::integral_constant<int, 2>{});
+  else if (width == 3) f(std::integral_constant<int, 3>{});
+  else if (width == 4) f(std::integral_constant<int, 4>{});
+  else throw std::runtime_error("convolutions are 2 to 4 wide");
+}
+
+dim3 grid(const Conv& in) {
+  constexpr int block = CONV_RUN * CONV_RUNS;
+  return dim3(static_cast<unsigned>((in.tokens + block - 1) / block),
+              static_cast<unsigned>((in.channels + 255) / 256));
+}
+
+}  // namespace
+
+void conv_forward(const Conv& in, __nv_bfloat16* y, cudaStream_t stream) {
+  if (in.tokens == 0) return;
+  by_width(in.width, [&](auto width) {
+    forward<width.value><<<grid(in), dim3(32, CONV_RUNS), 0, stream>>>(in, y);
+  });
+  CISTRON_LAUNCH_CHECK("conv_forward");
+}
+
+void conv_backward(const Conv& in, const __nv_bfloat16* dy, __nv_bfloat16* dx, float* sums,
+                   float* dtail, cudaStream_t stream) {
+  by_width(in.width, [&](auto width) {
+    if (in.tokens > 0)
+      backward<width.value><<<grid(in), dim3(32, CONV_RUNS), 0, stream>>>(in, dy, dx, sums);
+    if (dtail != nullptr && in.sequences > 0)
+      tail_gradient<width.value>
+          <<<dim3(static_cast<unsigned>((in.channels + 255) / 256),
+                  static_cast<unsigned>(in.sequences)),
+             256, 0, stream>>>(in, dy, dtail);
+  });
+  CISTRON_LAUNCH_CHECK("conv_backward");
+}
+
+}  // namespace cistron::cuda
