@@ -21,8 +21,11 @@ pub struct Layout {
     positions: OnceLock<Tensor>,
     valid: OnceLock<Tensor>,
     starts: OnceLock<Tensor>,
-    plans: Mutex<Vec<((i64, i64), Arc<Plan>)>>,
+    plans: Mutex<Plans>,
 }
+
+/// Plans of scans by their heads and ranks.
+type Plans = Vec<((i64, i64), Arc<Plan>)>;
 
 // SAFETY: the index tensors are made once, under the locks, and only read from then on;
 // libtorch allows any number of readers. The recomputation of a layer in the backward
