@@ -2,7 +2,7 @@
 
 use cistron_kernels::checkpoint::gradients;
 use cistron_kernels::scan::Scan;
-use cistron_kernels::{Layout, attention, conv, ema, linear, norm, rotary};
+use cistron_kernels::{Layout, attention, conv, ema, linear, norm, rotary, ssm, swiglu};
 use cistron_model::Precision;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
@@ -105,7 +105,7 @@ fn op(inputs: Vec<Tensor>, run: impl Fn(&[Tensor]) -> Tensor + 'static) -> Op {
 type Make = fn(&Maker) -> Op;
 
 /// Every operator that is measured.
-const OPS: [(&str, Make); 9] = [
+const OPS: [(&str, Make); 10] = [
     ("linear", |m| {
         let (tokens, width) = (m.shape.tokens(), m.shape.width());
         let inputs = vec![m.random(&[tokens, width]), m.random(&[2 * width, width])];
@@ -135,16 +135,12 @@ const OPS: [(&str, Make); 9] = [
         ];
         let layout = m.layout();
         op(inputs, move |t| {
-            let padded = layout.pad(&t[0]);
-            layout.unpad(&conv::causal_conv1d_silu(&padded, &t[1], &t[2], None).0)
+            conv::packed(&t[0], &t[1], &t[2], None, &layout)
         })
     }),
     ("swiglu", |m| {
         let inputs = vec![m.random(&[m.shape.tokens(), 2 * m.shape.width()])];
-        op(inputs, |t| {
-            let halves = t[0].chunk(2, -1);
-            halves[1].silu() * &halves[0]
-        })
+        op(inputs, |t| swiglu::swiglu(&t[0]))
     }),
     ("rotary", |m| {
         let OpShape {
@@ -170,6 +166,39 @@ const OPS: [(&str, Make); 9] = [
                 move |t| attention::packed(&t[0], &t[1], &t[2], &layout, window),
             )
         }
+    }),
+    ("mamba2-scan", |m| {
+        let OpShape {
+            heads,
+            head_dim,
+            state,
+            ..
+        } = m.shape;
+        let (layout, tokens) = (m.layout(), m.shape.tokens());
+        let inputs = vec![
+            m.random(&[tokens, heads, 1, head_dim]),
+            m.random(&[tokens, 1, 1, state]),
+            m.random(&[tokens, 1, 1, state]),
+            m.float(&[tokens, heads]),
+            m.float(&[heads]),
+        ];
+        op(inputs, move |t| {
+            if !ssm::supported(&t[0], state, None) {
+                return plain_mamba2(t, &layout);
+            }
+            let scan = ssm::Scan {
+                x: &t[0],
+                b: &t[1],
+                c: &t[2],
+                turn: None,
+                log_decay: &-&t[3],
+                weight: &t[3],
+                gamma: &t[3],
+                skip: Some(&t[4]),
+                initial: None,
+            };
+            scan.run(&layout, false).0
+        })
     }),
     ("scan-plain", |m| {
         let OpShape {
@@ -207,6 +236,21 @@ const OPS: [(&str, Make); 9] = [
         })
     }),
 ];
+
+/// The scan with its skip by libtorch's operators, where there is no kernel for it.
+fn plain_mamba2(t: &[Tensor], layout: &Layout) -> Tensor {
+    let float = |i: usize| layout.pad(&t[i].to_kind(Kind::Float));
+    let (x, delta) = (float(0).squeeze_dim(3), float(3));
+    let scan = Scan {
+        log_decay: &-&delta,
+        weight: &delta,
+        x: &x,
+        b: &float(1).squeeze_dim(2).squeeze_dim(2),
+        c: &float(2).squeeze_dim(2).squeeze_dim(2),
+    };
+    let y = scan.run(None).0 + x * t[4].unsqueeze(-1);
+    layout.unpad(&y).unsqueeze(2).to_kind(t[0].kind())
+}
 
 /// Names of the operators.
 pub fn names() -> Vec<&'static str> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cistron_kernels::checkpoint::checkpoint;
 use cistron_kernels::norm::rms_norm;
+use cistron_kernels::swiglu::swiglu;
 use cistron_kernels::{Packed, linear};
 use tch::{Device, Kind, Tensor};
 
@@ -24,8 +25,7 @@ struct SwiGlu {
 
 impl SwiGlu {
     fn forward(&self, x: &Tensor) -> Tensor {
-        let halves = linear(x, &self.fc1).chunk(2, -1);
-        linear(&(halves[1].silu() * &halves[0]), &self.fc2)
+        linear(&swiglu(&linear(x, &self.fc1)), &self.fc2)
     }
 }
 
