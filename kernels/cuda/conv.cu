@@ -1,4 +1,4 @@
-// A thread walks a run of tokens with eight channels, the last inputs in registers: every
+// A thread walks a run of tokens with a few channels, the last inputs in registers: every
 // input is read once, and three more times at the start of a run.
 #include "conv.h"
 
@@ -10,36 +10,34 @@ namespace cistron::cuda {
 
 namespace {
 
-struct Eight {
-  float value[8];
+constexpr int CHANNELS = 4;  // of a thread
+
+struct Values {
+  float value[CHANNELS];
 };
 
-__device__ __forceinline__ Eight load(const __nv_bfloat16* from) {
-  const uint4 words = *reinterpret_cast<const uint4*>(from);
-  const uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
-  Eight out;
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    out.value[2 * i] = __uint_as_float(pairs[i] << 16);
-    out.value[2 * i + 1] = __uint_as_float(pairs[i] & 0xffff0000u);
-  }
+// Read-only loads: the compiler may move them ahead of the stores of earlier tokens.
+__device__ __forceinline__ Values load(const __nv_bfloat16* from) {
+  const uint2 words = __ldg(reinterpret_cast<const uint2*>(from));
+  Values out;
+  out.value[0] = __uint_as_float(words.x << 16);
+  out.value[1] = __uint_as_float(words.x & 0xffff0000u);
+  out.value[2] = __uint_as_float(words.y << 16);
+  out.value[3] = __uint_as_float(words.y & 0xffff0000u);
   return out;
 }
 
-__device__ __forceinline__ void store(__nv_bfloat16* to, const Eight& from) {
-  uint32_t pairs[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(from.value[2 * i], from.value[2 * i + 1]);
-    pairs[i] = *reinterpret_cast<const uint32_t*>(&pair);
-  }
-  *reinterpret_cast<uint4*>(to) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+__device__ __forceinline__ void store(__nv_bfloat16* to, const Values& from) {
+  const __nv_bfloat162 low = __floats2bfloat162_rn(from.value[0], from.value[1]);
+  const __nv_bfloat162 high = __floats2bfloat162_rn(from.value[2], from.value[3]);
+  *reinterpret_cast<uint2*>(to) = make_uint2(*reinterpret_cast<const uint32_t*>(&low),
+                                             *reinterpret_cast<const uint32_t*>(&high));
 }
 
-__device__ __forceinline__ Eight zeros() {
-  Eight out;
+__device__ __forceinline__ Values zeros() {
+  Values out;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) out.value[i] = 0;
+  for (int i = 0; i < CHANNELS; ++i) out.value[i] = 0;
   return out;
 }
 
@@ -55,32 +53,32 @@ __device__ int64_t sequence_of(const Conv& in, int64_t token) {
 }
 
 // The input `back` tokens before `token`, which stands at `position` < back.
-__device__ Eight from_tail(const Conv& in, int64_t token, int64_t position, int back,
+__device__ Values from_tail(const Conv& in, int64_t token, int64_t position, int back,
                            int64_t channel) {
-  Eight out = zeros();
+  Values out = zeros();
   if (in.tail == nullptr) return out;
   const int64_t row = sequence_of(in, token) * (in.width - 1) + in.width - 1 + position - back;
 #pragma unroll
-  for (int i = 0; i < 8; ++i) out.value[i] = in.tail[row * in.channels + channel + i];
+  for (int i = 0; i < CHANNELS; ++i) out.value[i] = in.tail[row * in.channels + channel + i];
   return out;
 }
 
 // window[j] is the input j tokens back; those of other sequences are replaced.
 template <int W>
-__device__ __forceinline__ Eight before_silu(const Conv& in, const Eight (&window)[W],
-                                             const float (&weight)[W][8], const Eight& bias,
+__device__ __forceinline__ Values before_silu(const Conv& in, const Values (&window)[W],
+                                             const float (&weight)[W][CHANNELS], const Values& bias,
                                              int64_t token, int64_t position, int64_t channel) {
-  Eight sum = bias;
+  Values sum = bias;
 #pragma unroll
   for (int j = 0; j < W; ++j) {
     if (position >= j) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
+      for (int i = 0; i < CHANNELS; ++i)
         sum.value[i] = fmaf(weight[W - 1 - j][i], window[j].value[i], sum.value[i]);
     } else if (in.tail != nullptr) {
-      const Eight other = from_tail(in, token, position, j, channel);
+      const Values other = from_tail(in, token, position, j, channel);
 #pragma unroll
-      for (int i = 0; i < 8; ++i)
+      for (int i = 0; i < CHANNELS; ++i)
         sum.value[i] = fmaf(weight[W - 1 - j][i], other.value[i], sum.value[i]);
     }
   }
@@ -89,9 +87,9 @@ __device__ __forceinline__ Eight before_silu(const Conv& in, const Eight (&windo
 
 template <int W>
 __device__ __forceinline__ void load_weights(const Conv& in, int64_t channel,
-                                             float (&weight)[W][8], Eight& bias) {
+                                             float (&weight)[W][CHANNELS], Values& bias) {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) {
+  for (int i = 0; i < CHANNELS; ++i) {
     bias.value[i] = in.bias[channel + i];
 #pragma unroll
     for (int k = 0; k < W; ++k) weight[k][i] = in.weight[(channel + i) * W + k];
@@ -102,11 +100,11 @@ __device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf
 
 template <int W>
 __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16* y) {
-  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * 8;
+  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
   const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
   if (channel >= in.channels || first >= in.tokens) return;
-  float weight[W][8];
-  Eight bias, window[W];
+  float weight[W][CHANNELS];
+  Values bias, window[W];
   load_weights<W>(in, channel, weight, bias);
 #pragma unroll
   for (int j = 1; j < W; ++j)
@@ -117,9 +115,9 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16
 #pragma unroll
     for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
     window[0] = load(in.x + t * in.stride + channel);
-    Eight sum = before_silu<W>(in, window, weight, bias, t, in.position[t], channel);
+    Values sum = before_silu<W>(in, window, weight, bias, t, __ldg(in.position + t), channel);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) sum.value[i] *= sigmoid(sum.value[i]);
+    for (int i = 0; i < CHANNELS; ++i) sum.value[i] *= sigmoid(sum.value[i]);
     store(y + t * in.channels + channel, sum);
   }
 }
@@ -127,16 +125,16 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16
 template <int W>
 __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
                                                            __nv_bfloat16* dx, float* sums) {
-  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * 8;
+  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
   const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
-  float total[W + 1][8];
+  float total[W + 1][CHANNELS];
 #pragma unroll
   for (int k = 0; k <= W; ++k)
 #pragma unroll
-    for (int i = 0; i < 8; ++i) total[k][i] = 0;
+    for (int i = 0; i < CHANNELS; ++i) total[k][i] = 0;
   if (channel < in.channels && first < in.tokens) {
-    float weight[W][8];
-    Eight bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
+    float weight[W][CHANNELS];
+    Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
     load_weights<W>(in, channel, weight, bias);
 #pragma unroll
     for (int j = 1; j < W; ++j)
@@ -144,6 +142,7 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
 #pragma unroll
     for (int j = 0; j < W; ++j) inner[j] = zeros();
     const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
+#pragma unroll 2
     for (int64_t t = first; t < last + W - 1; ++t) {
 #pragma unroll
       for (int j = W - 1; j > 0; --j) {
@@ -153,24 +152,24 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
       inner[0] = zeros();
       if (t < in.tokens) {
         window[0] = load(in.x + t * in.stride + channel);
-        const int64_t position = in.position[t];
-        const Eight sum = before_silu<W>(in, window, weight, bias, t, position, channel);
-        const Eight dout = load(dy + t * in.channels + channel);
+        const int64_t position = __ldg(in.position + t);
+        const Values sum = before_silu<W>(in, window, weight, bias, t, position, channel);
+        const Values dout = load(dy + t * in.channels + channel);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < CHANNELS; ++i) {
           const float gate = sigmoid(sum.value[i]);
           inner[0].value[i] = dout.value[i] * gate * (1.0f + sum.value[i] * (1.0f - gate));
         }
         if (t < last) {
 #pragma unroll
           for (int j = 0; j < W; ++j) {
-            const Eight input = position >= j ? window[j] : from_tail(in, t, position, j, channel);
+            const Values input = position >= j ? window[j] : from_tail(in, t, position, j, channel);
 #pragma unroll
-            for (int i = 0; i < 8; ++i)
+            for (int i = 0; i < CHANNELS; ++i)
               total[W - 1 - j][i] = fmaf(inner[0].value[i], input.value[i], total[W - 1 - j][i]);
           }
 #pragma unroll
-          for (int i = 0; i < 8; ++i) total[W][i] += inner[0].value[i];
+          for (int i = 0; i < CHANNELS; ++i) total[W][i] += inner[0].value[i];
         }
         // What reached this token from another sequence does not flow back over the border.
 #pragma unroll
@@ -179,27 +178,27 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
       }
       const int64_t s = t - (W - 1);
       if (s >= first && s < last) {
-        Eight out = zeros();
+        Values out = zeros();
 #pragma unroll
         for (int j = 0; j < W; ++j)
 #pragma unroll
-          for (int i = 0; i < 8; ++i)
+          for (int i = 0; i < CHANNELS; ++i)
             out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
         store(dx + s * in.channels + channel, out);
       }
     }
   }
   // Sums of the block's runs, in their order.
-  __shared__ float parts[CONV_RUNS][32 * 8 + 8];
+  __shared__ float parts[CONV_RUNS][32 * CHANNELS + CHANNELS];
 #pragma unroll
   for (int k = 0; k <= W; ++k) {
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < 8; ++i) parts[threadIdx.y][threadIdx.x * 8 + i] = total[k][i];
+    for (int i = 0; i < CHANNELS; ++i) parts[threadIdx.y][threadIdx.x * CHANNELS + i] = total[k][i];
     __syncthreads();
     const int i = threadIdx.y * 32 + threadIdx.x;
-    const int64_t out = blockIdx.y * 256LL + i;
-    if (out < in.channels) {
+    const int64_t out = blockIdx.y * (32LL * CHANNELS) + i;
+    if (i < 32 * CHANNELS && out < in.channels) {
       float sum = 0;
 #pragma unroll
       for (int run = 0; run < CONV_RUNS; ++run) sum += parts[run][i];
@@ -252,7 +251,7 @@ void by_width(int width, F&& f) {
 dim3 grid(const Conv& in) {
   constexpr int block = CONV_RUN * CONV_RUNS;
   return dim3(static_cast<unsigned>((in.tokens + block - 1) / block),
-              static_cast<unsigned>((in.channels + 255) / 256));
+              static_cast<unsigned>((in.channels + 32 * CHANNELS - 1) / (32 * CHANNELS)));
 }
 
 }  // namespace

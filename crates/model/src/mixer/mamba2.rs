@@ -65,9 +65,24 @@ impl Mamba2 {
 
     /// Splits `[z | x B C | Δ]` along the last dimension.
     fn project(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {
+        // Rows of a product start at multiples of 16 bytes, or matrix units fall back to
+        // narrow loads and kernels to copies.
+        let rows = self.inner + self.conv_channels() + self.heads;
+        let spare = (8 - rows % 8) % 8;
+        let aligned = u.device().is_cuda() && u.kind() == Kind::BFloat16 && spare > 0;
+        let projected = if aligned {
+            let weight = self.in_proj.to_kind(u.kind());
+            linear(u, &weight.constant_pad_nd([0, 0, 0, spare]))
+        } else {
+            linear(u, &self.in_proj)
+        };
         // Taken apart at once: the gradient is put together at once, too.
-        let widths = [self.inner, self.conv_channels(), self.heads];
-        let parts = linear(u, &self.in_proj).split_with_sizes(widths.as_slice(), -1);
+        let mut widths = vec![self.inner, self.conv_channels(), self.heads];
+        if aligned {
+            widths.push(spare);
+        }
+        let mut parts = projected.split_with_sizes(widths.as_slice(), -1);
+        parts.truncate(3);
         let [z, xbc, dt] = parts.try_into().expect("three widths make three parts");
         (z, xbc, dt)
     }
