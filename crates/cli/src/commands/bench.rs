@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use cistron_bench::{Ceiling, Clock, DecodeOptions, InferOptions, OpShape, TrainOptions};
 use cistron_model::{Checkpointing, Compute, Config, Every};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -47,12 +48,13 @@ struct Common {
 
 #[derive(Debug, Args)]
 struct Shape {
-    /// Model: tiny, 54m, 215m or 206m-transformer
+    /// Model, by name
     #[arg(
         long,
         value_name = "NAME",
         default_value = "54m",
-        conflicts_with = "config"
+        conflicts_with = "config",
+        value_parser = PossibleValuesParser::new(cistron_bench::PRESETS)
     )]
     preset: String,
     /// Model: a config.json
