@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 
 use tch::{Kind, Tensor};
 
-use crate::{Layout, runtime};
+use crate::{Layout, runtime, upload};
 
 #[allow(unsafe_code)]
 mod ffi {
@@ -96,7 +96,7 @@ pub fn packed_tail(x: &Tensor, tail: Option<&Tensor>, layout: &Layout, width: i6
         }));
     }
     let old = layout.sequences() * rows;
-    let index = Tensor::from_slice(&index).to_device(x.device());
+    let index = upload(&index, x.device());
     let recent = index.ge(old);
     let from_x = match layout.total() {
         0 => before.reshape([-1, channels]),
@@ -153,8 +153,7 @@ pub fn tail(extended: &Tensor, layout: &Layout, width: i64) -> Tensor {
     for &length in layout.lengths() {
         index.extend(length..length + width - 1);
     }
-    let index = Tensor::from_slice(&index)
-        .to_device(extended.device())
+    let index = upload(&index, extended.device())
         .reshape([layout.sequences(), width - 1, 1])
         .expand([layout.sequences(), width - 1, channels], false);
     extended.gather(1, &index, false)

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use tch::{Device, Kind, Tensor};
 
 use crate::ssm::Plan;
+use crate::upload;
 
 /// Where each sequence of a packed batch lies.
 ///
@@ -75,7 +76,7 @@ impl Layout {
     /// [`Layout::offsets`] on the device: i64 `[sequences + 1]`.
     pub fn starts(&self) -> &Tensor {
         self.starts
-            .get_or_init(|| Tensor::from_slice(&self.offsets).to_device(self.device))
+            .get_or_init(|| upload(&self.offsets, self.device))
     }
 
     /// How a scan with this many heads and ranks is cut up, made once.
@@ -116,16 +117,14 @@ impl Layout {
 
     /// The offsets on the device: i32 `[sequences + 1]`, the `cu_seqlens` of kernels.
     pub fn cumulative(&self) -> &Tensor {
-        self.cumulative.get_or_init(|| {
-            let offsets = Tensor::from_slice(&self.offsets);
-            offsets.to_kind(Kind::Int).to_device(self.device)
-        })
+        self.cumulative
+            .get_or_init(|| upload(&self.offsets, self.device).to_kind(Kind::Int))
     }
 
     /// Each token's number plus the value of its sequence: i64 `[tokens]`. Only the values
     /// travel to the device, and nothing comes back.
     fn spread(&self, values: &[i64]) -> Tensor {
-        let here = |list: &[i64]| Tensor::from_slice(list).to_device(self.device);
+        let here = |list: &[i64]| upload(list, self.device);
         let numbers = Tensor::arange(self.total(), (Kind::Int64, self.device));
         if self.lengths.len() == 1 {
             return numbers + values[0];
@@ -157,7 +156,7 @@ impl Layout {
 
     /// Sequence of each token: i64 `[tokens]`.
     pub fn rows(&self) -> Tensor {
-        let here = |list: &[i64]| Tensor::from_slice(list).to_device(self.device);
+        let here = |list: &[i64]| upload(list, self.device);
         let rows: Vec<i64> = (0..self.sequences()).collect();
         here(&rows).repeat_interleave_self_tensor(&here(&self.lengths), 0, self.total())
     }
@@ -165,7 +164,7 @@ impl Layout {
     /// Which slots of the padded batch hold a token: bool `[sequences, max]`.
     pub fn valid(&self) -> &Tensor {
         self.valid.get_or_init(|| {
-            let lengths = Tensor::from_slice(&self.lengths).to_device(self.device);
+            let lengths = upload(&self.lengths, self.device);
             let steps = Tensor::arange(self.max, (Kind::Int64, self.device));
             steps.unsqueeze(0).lt_tensor(&lengths.unsqueeze(1))
         })

@@ -21,8 +21,10 @@ pub mod scan;
 pub mod ssm;
 pub mod step;
 pub mod swiglu;
+mod upload;
 
 pub use layout::{Layout, Packed};
+pub use upload::upload;
 
 use tch::Tensor;
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use cistron_kernels::{Layout, Packed};
+use cistron_kernels::{Layout, Packed, upload};
 use tch::{Device, Kind, Tensor};
 
 use crate::arch::Arch;
@@ -266,7 +266,7 @@ impl Routed {
             .map(|(i, _)| i)
             .collect();
         if !starting.is_empty() {
-            let here = Tensor::from_slice(&starting).to_device(device);
+            let here = upload(&starting, device);
             let numbers = starting.iter().map(|&i| rows.list[i as usize]).collect();
             let inner_rows = Rows::some(numbers, total, device);
             let z = self.inner.step(
@@ -315,7 +315,7 @@ fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec
             .iter()
             .map(|&row| layout.offsets()[row + 1] - 1)
             .collect();
-        let tensor = |list: &[i64]| Tensor::from_slice(list).to_device(device);
+        let tensor = |list: &[i64]| upload(list, device);
         let vectors = encoded.values.index_select(0, &tensor(&ends));
         last = last.index_copy(0, &tensor(&rows), &vectors.to_kind(last.kind()));
     }

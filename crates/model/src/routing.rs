@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cistron_kernels::{Layout, Packed, ema};
+use cistron_kernels::{Layout, Packed, ema, upload};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Numerics;
@@ -100,7 +100,7 @@ impl Router {
             .collect();
         let rows: Vec<i64> = starts.iter().map(|&(row, _)| row as i64).collect();
         let offsets: Vec<i64> = starts.iter().map(|&(_, offset)| offset).collect();
-        let tensor = |list: &[i64]| Tensor::from_slice(list).to_device(device);
+        let tensor = |list: &[i64]| upload(list, device);
 
         let mut previous = Tensor::cat(
             &[

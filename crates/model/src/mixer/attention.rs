@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cistron_kernels::{Layout, Packed, attention, linear, rotary, step};
+use cistron_kernels::{Layout, Packed, attention, linear, rotary, step, upload};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::Config;
@@ -55,7 +55,7 @@ impl Attention {
     ) -> (Tensor, Option<LayerState>) {
         let layout = &u.layout;
         let device = u.values.device();
-        let offset = |counts: &[i64]| Tensor::from_slice(counts).to_device(device);
+        let offset = |counts: &[i64]| upload(counts, device);
         let positions = match initial {
             None => layout.positions().shallow_clone(),
             Some(state) => {
@@ -161,8 +161,7 @@ impl Attention {
         }
         let gather = |old: &Tensor, new: &Tensor| {
             let both = Tensor::cat(&[&old.to_kind(new.kind()), new], 1);
-            let index = Tensor::from_slice(&index)
-                .to_device(both.device())
+            let index = upload(&index, both.device())
                 .reshape([-1, slots, 1, 1])
                 .expand([kept.len() as i64, slots, self.heads, self.head_dim], false);
             both.gather(1, &index, false)
@@ -190,12 +189,9 @@ impl Attention {
                 .collect::<Vec<_>>()
         };
         let (held, seen) = (of(&state.held), of(&state.seen));
-        let positions = Tensor::from_slice(&seen).to_device(device);
+        let positions = upload(&seen, device);
         let (q, k, v) = self.project(u, &positions);
-        let place = [
-            Some(rows.index(device)),
-            Some(Tensor::from_slice(&held).to_device(device)),
-        ];
+        let place = [Some(rows.index(device)), Some(upload(&held, device))];
         let kind = state.k.kind();
         state.k = state.k.index_put(&place, &k.to_kind(kind), false);
         state.v = state.v.index_put(&place, &v.to_kind(kind), false);
