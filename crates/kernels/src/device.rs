@@ -51,7 +51,7 @@ macro_rules! operators {
     };
 }
 
-operators!(cistron_swiglu);
+operators!(cistron_swiglu, cistron_add_norm, cistron_gated_norm);
 
 /// Whether the kernels take activations of this kind and device.
 pub(crate) fn usable(x: &Tensor) -> bool {

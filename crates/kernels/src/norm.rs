@@ -2,6 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::device;
+
 /// Added to the mean square before the root.
 pub const EPS: f64 = 1e-5;
 
@@ -16,8 +18,46 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor) -> Tensor {
         .to_kind(kind)
 }
 
+/// Widest row of the kernels; widths are multiples of 8.
+const WIDEST: i64 = 4096;
+
+fn fused(x: &Tensor) -> bool {
+    let width = x.size().last().copied().unwrap_or(0);
+    device::usable(x) && x.dim() == 2 && width % 8 == 0 && width <= WIDEST
+}
+
+/// The residual stream with `branch` added, and its norm in `kind`:
+/// `(residual + branch, rms_norm(residual + branch, weight))`.
+///
+/// - `residual`: fp32 `[tokens, width]`; `branch`: the same shape, fp32 or bf16
+///
+/// On CUDA with bf16 results this is one kernel each way.
+pub fn add_rms_norm(
+    residual: &Tensor,
+    branch: Option<&Tensor>,
+    weight: &Tensor,
+    kind: Kind,
+) -> (Tensor, Tensor) {
+    let halves = branch.is_none_or(|branch| branch.kind() == Kind::BFloat16);
+    if kind == Kind::BFloat16 && halves && fused(residual) {
+        let inputs = [Some(residual), branch, Some(weight)];
+        let [sum, y] = device::call(device::cistron_add_norm, &inputs, &[]);
+        return (sum, y);
+    }
+    let sum = branch.map_or_else(|| residual.shallow_clone(), |branch| residual + branch);
+    let y = rms_norm(&sum, weight).to_kind(kind);
+    (sum, y)
+}
+
 /// `rms_norm(y * silu(z), weight)`: the gate comes before the norm (Mamba-2).
+///
+/// In bf16 on CUDA one kernel each way; rows of `z` may be a slice of a projection's.
 pub fn gated_rms_norm(y: &Tensor, z: &Tensor, weight: &Tensor) -> Tensor {
+    if y.kind() == Kind::BFloat16 && z.kind() == Kind::BFloat16 && fused(y) {
+        let inputs = [Some(y), Some(z), Some(weight)];
+        let [out] = device::call(device::cistron_gated_norm, &inputs, &[]);
+        return out;
+    }
     rms_norm(&(y * z.silu()), weight)
 }
 

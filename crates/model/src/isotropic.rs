@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cistron_kernels::checkpoint::checkpoint;
-use cistron_kernels::norm::rms_norm;
+use cistron_kernels::norm::add_rms_norm;
 use cistron_kernels::swiglu::swiglu;
 use cistron_kernels::{Packed, linear};
 use tch::{Device, Kind, Tensor};
@@ -68,10 +68,10 @@ impl Stream {
 
     /// Adds the branch and normalises the sum, in `kind`.
     fn norm(&mut self, weight: &Tensor, kind: Kind) -> Tensor {
-        if let Some(branch) = self.branch.take() {
-            self.residual = &self.residual + branch;
-        }
-        rms_norm(&self.residual, weight).to_kind(kind)
+        let branch = self.branch.take();
+        let (sum, y) = add_rms_norm(&self.residual, branch.as_ref(), weight, kind);
+        self.residual = sum;
+        y
     }
 }
 
