@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cistron_genome::alphabet::Alphabet;
-use cistron_model::HNet;
+use cistron_model::{HNet, State};
 use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -21,6 +21,8 @@ pub struct Engine {
     alphabet: Alphabet,
     context: usize,
     stages: usize,
+    /// Whether many tails are read in one pass.
+    packs: bool,
     stop: Arc<AtomicBool>,
 }
 
@@ -61,6 +63,7 @@ impl Engine {
             alphabet: model.config().alphabet(),
             context,
             stages,
+            packs: model.device() != Device::Cpu,
             stop,
         })
     }
@@ -139,6 +142,118 @@ impl Engine {
         })
     }
 
+    /// Natural log-likelihood of every base of every branch's tails: fp32, as `[branch][tail][base]`.
+    ///
+    /// On the CPU tails are read one by one, so that none depends on the others to the last bit;
+    /// on a GPU many are packed into one pass.
+    ///
+    /// # Errors
+    ///
+    /// A likelihood is not a finite number.
+    pub fn branches(&self, branches: &[Branch]) -> Result<Vec<Vec<Vec<f32>>>, ScoreError> {
+        if !self.packs {
+            return self.map(branches, |model, branch| {
+                let prefix = self.read_prefixes(model, std::slice::from_ref(branch));
+                branch
+                    .tails
+                    .iter()
+                    .map(|tail| {
+                        let values = self.read_tails(model, &prefix, &[(0, tail)])?;
+                        Ok(values.into_iter().next().expect("one tail was read"))
+                    })
+                    .collect()
+            });
+        }
+        let packs: Vec<&[Branch]> = packs(branches);
+        let values = self.map(&packs, |model, pack| {
+            let prefixes = self.read_prefixes(model, pack);
+            let tails = pack
+                .iter()
+                .enumerate()
+                .flat_map(|(i, branch)| branch.tails.iter().map(move |tail| (i as i64, tail)));
+            let tails: Vec<Tail<'_>> = tails.collect();
+            let mut values = Vec::with_capacity(tails.len());
+            for tails in tails.chunk_by(same_pack(PACK)) {
+                values.extend(self.read_tails(model, &prefixes, tails)?);
+            }
+            let mut values = values.into_iter();
+            Ok(pack
+                .iter()
+                .map(|branch| values.by_ref().take(branch.tails.len()).collect())
+                .collect::<Vec<Vec<Vec<f32>>>>())
+        })?;
+        Ok(values.into_iter().flatten().collect())
+    }
+
+    fn tokens<'a>(&self, bases: impl IntoIterator<Item = &'a u8>) -> Vec<i64> {
+        let encode = |&base: &u8| i64::from(self.alphabet.encode(base));
+        bases.into_iter().map(encode).collect()
+    }
+
+    fn read_prefixes(&self, model: &HNet, branches: &[Branch]) -> Prefixes {
+        let bos = i64::from(self.alphabet.bos());
+        let lengths: Vec<i64> = branches.iter().map(|b| b.prefix.len() as i64 + 1).collect();
+        let tokens: Vec<i64> = branches
+            .iter()
+            .flat_map(|b| std::iter::once(bos).chain(self.tokens(&b.prefix)))
+            .collect();
+        let (output, state) = model.forward_from(&Tensor::from_slice(&tokens), &lengths, None);
+        let mut end = 0;
+        let last: Vec<i64> = lengths
+            .iter()
+            .map(|length| {
+                end += length;
+                end - 1
+            })
+            .collect();
+        let last = Tensor::from_slice(&last).to_device(model.device());
+        Prefixes {
+            next: output.logits.index_select(0, &last),
+            state,
+        }
+    }
+
+    /// Log-likelihoods of tails, each with the number of its prefix.
+    fn read_tails(
+        &self,
+        model: &HNet,
+        prefixes: &Prefixes,
+        tails: &[Tail<'_>],
+    ) -> Result<Vec<Vec<f32>>, ScoreError> {
+        let rows: Vec<i64> = tails.iter().map(|&(row, _)| row).collect();
+        let lengths: Vec<i64> = tails.iter().map(|(_, tail)| tail.len() as i64).collect();
+        let tokens = self.tokens(tails.iter().flat_map(|(_, tail)| tail.iter()));
+        let tokens = Tensor::from_slice(&tokens);
+        let state = prefixes.state.select(&rows);
+        let (output, _) = model.forward_from(&tokens, &lengths, Some(&state));
+        // Each base is told by the token before it: the first of a tail by the prefix's last.
+        let mut source = Vec::with_capacity(tokens.size()[0] as usize);
+        let (mut at, known) = (0, prefixes.next.size()[0]);
+        for (&row, &length) in rows.iter().zip(&lengths) {
+            source.push(row);
+            source.extend((at..at + length - 1).map(|token| known + token));
+            at += length;
+        }
+        let source = Tensor::from_slice(&source).to_device(model.device());
+        let values = Tensor::cat(&[&prefixes.next, &output.logits], 0)
+            .to_kind(Kind::Float)
+            .log_softmax(-1, Kind::Float)
+            .index_select(0, &source)
+            .gather(1, &tokens.to_device(model.device()).unsqueeze(1), false)
+            .squeeze_dim(1);
+        let values = floats(&values);
+        let mut rest = values.as_slice();
+        tails
+            .iter()
+            .map(|(_, tail)| {
+                let (values, after) = rest.split_at(tail.len());
+                rest = after;
+                finite(values, tail.len())?;
+                Ok(values.to_vec())
+            })
+            .collect()
+    }
+
     /// One pass over a sequence.
     ///
     /// # Errors
@@ -164,17 +279,7 @@ impl Engine {
             .gather(1, &targets, false)
             .squeeze_dim(1);
         let log_likelihoods = floats(&log_likelihoods);
-        if let Some((at, &value)) = log_likelihoods
-            .iter()
-            .enumerate()
-            .find(|(_, value)| !value.is_finite())
-        {
-            return Err(ScoreError::NotFinite {
-                base: at + 1,
-                length: bases.len(),
-                value,
-            });
-        }
+        finite(&log_likelihoods, bases.len())?;
         let stages = output
             .routing
             .iter()
@@ -207,6 +312,65 @@ pub struct Routed {
     pub prob: Vec<f32>,
     /// Whether a chunk starts there.
     pub mask: Vec<bool>,
+}
+
+/// Sequences that begin alike.
+#[derive(Debug, Clone, Default)]
+pub struct Branch {
+    /// What they have in common; read once.
+    pub prefix: Vec<u8>,
+    /// What follows it in each; none is empty.
+    pub tails: Vec<Vec<u8>>,
+}
+
+/// Tokens that are read in one pass on a GPU.
+const PACK: usize = 1 << 18;
+
+struct Prefixes {
+    /// Scores of the base after each prefix: `[prefixes, vocabulary]`.
+    next: Tensor,
+    state: State,
+}
+
+/// Runs of branches whose prefixes fit one pass.
+fn packs(branches: &[Branch]) -> Vec<&[Branch]> {
+    let mut total = 0;
+    branches
+        .chunk_by(|before, next| {
+            total += before.prefix.len() + 1;
+            let fits = total + next.prefix.len() < PACK;
+            if !fits {
+                total = 0;
+            }
+            fits
+        })
+        .collect()
+}
+
+/// A tail with the number of its prefix.
+type Tail<'a> = (i64, &'a Vec<u8>);
+
+fn same_pack<'a>(limit: usize) -> impl FnMut(&Tail<'a>, &Tail<'a>) -> bool {
+    let mut total = 0;
+    move |before, next| {
+        total += before.1.len();
+        let fits = total + next.1.len() <= limit;
+        if !fits {
+            total = 0;
+        }
+        fits
+    }
+}
+
+fn finite(values: &[f32], length: usize) -> Result<(), ScoreError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(ScoreError::NotFinite {
+            base: at + 1,
+            length,
+            value: values[at],
+        }),
+    }
 }
 
 fn floats(tensor: &Tensor) -> Vec<f32> {
@@ -272,6 +436,52 @@ pub(crate) mod tests {
                 &engine.log_likelihoods(&[sequence]).expect("read")[0],
                 values
             );
+        }
+    }
+
+    #[test]
+    fn tails_are_read_as_the_whole_sequences_are() {
+        let mut engine = engine();
+        let bases: Vec<u8> = (0u32..700)
+            .map(|i| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 13) as usize % 4])
+            .collect();
+        let branches: Vec<Branch> = [0, 1, 255, 256, 300, 511]
+            .iter()
+            .map(|&cut| Branch {
+                prefix: bases[..cut].to_vec(),
+                tails: vec![
+                    bases[cut..].to_vec(),
+                    bases[cut..cut + 1].to_vec(),
+                    [b"GATTACA", &bases[cut..cut + 90]].concat(),
+                ],
+            })
+            .collect();
+        let one_by_one = engine.branches(&branches).expect("read");
+        engine.packs = true;
+        let packed = engine.branches(&branches).expect("read");
+        for (i, branch) in branches.iter().enumerate() {
+            for (j, tail) in branch.tails.iter().enumerate() {
+                let whole = [branch.prefix.as_slice(), tail].concat();
+                let whole = engine.log_likelihoods(&[whole]).expect("read");
+                let expected = &whole[0][branch.prefix.len()..];
+                for found in [&one_by_one[i][j], &packed[i][j]] {
+                    assert_eq!(found.len(), tail.len());
+                    for (found, expected) in found.iter().zip(expected) {
+                        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+                    }
+                }
+            }
+        }
+        // To the last bit a tail is read as it is alone.
+        engine.packs = false;
+        for (branch, values) in branches.iter().zip(&one_by_one) {
+            for (tail, values) in branch.tails.iter().zip(values) {
+                let alone = Branch {
+                    prefix: branch.prefix.clone(),
+                    tails: vec![tail.clone()],
+                };
+                assert_eq!(&engine.branches(&[alone]).expect("read")[0][0], values);
+            }
         }
     }
 }

@@ -2,11 +2,13 @@
 //! boundaries, and the baselines printed beside them.
 
 pub mod boundaries;
+pub mod difference;
 pub mod engine;
 pub mod error;
 pub mod lm;
 pub mod markov;
 pub mod regions;
+pub mod saturate;
 pub mod vcf;
 
 pub use engine::Engine;

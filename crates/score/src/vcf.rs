@@ -1,8 +1,7 @@
 //! Variant scores: alternate minus reference log-likelihood, written back into the VCF.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{Contig, Genome};
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::allele::Alleles;
@@ -11,9 +10,9 @@ use cistron_variant::mismatch::{MismatchGuard, MismatchPolicy};
 use cistron_variant::site::Site;
 use cistron_variant::status::Status;
 use cistron_variant::vcf::{Reader, Record};
-use cistron_variant::windows::windows;
 use cistron_variant::writer::VcfWriter;
 
+use crate::difference::{Differences, Frame, Plan};
 use crate::engine::Engine;
 use crate::error::ScoreError;
 
@@ -24,12 +23,8 @@ const BATCH_BASES: usize = 1 << 26;
 /// How variants are scored.
 #[derive(Debug, Clone)]
 pub struct VcfOptions {
-    /// Bases a window, half of them before the variant.
-    pub context: usize,
-    /// Bases that count from the variant on; all of the window when none.
-    pub horizon: Option<usize>,
-    /// Strands to read; the score is the mean over them.
-    pub strands: Vec<Strand>,
+    /// What is read around each variant.
+    pub frame: Frame,
     /// What a REF mismatch does.
     pub mismatch: MismatchPolicy,
 }
@@ -61,82 +56,6 @@ impl VcfSummary {
     }
 }
 
-/// Log-likelihood of `alternate` minus that of `reference`, in nats, as the mean over strands.
-///
-/// The strand read sees the same bases before the allele in both windows; what
-/// counts are the `horizon` bases from the allele on.
-struct Plan {
-    /// For each strand: index of the reference window, of the alternate one, and the allele's offset.
-    strands: Vec<(usize, usize, usize)>,
-}
-
-/// Windows of a batch, each different one once.
-#[derive(Default)]
-struct Windows {
-    sequences: Vec<Vec<u8>>,
-    index: HashMap<Vec<u8>, usize>,
-}
-
-impl Windows {
-    fn add(&mut self, sequence: Vec<u8>) -> usize {
-        *self.index.entry(sequence).or_insert_with_key(|sequence| {
-            self.sequences.push(sequence.clone());
-            self.sequences.len() - 1
-        })
-    }
-
-    fn plan(
-        &mut self,
-        contig: &Contig,
-        alleles: &Alleles,
-        options: &VcfOptions,
-    ) -> Result<Plan, Status> {
-        let cut = |&strand: &Strand| {
-            windows(
-                contig,
-                alleles.position,
-                &alleles.reference,
-                &alleles.alternate,
-                options.context,
-                strand,
-            )
-        };
-        let cuts = options
-            .strands
-            .iter()
-            .map(cut)
-            .collect::<Result<Vec<_>, _>>()?;
-        let strands = cuts
-            .into_iter()
-            .map(|cut| {
-                (
-                    self.add(cut.reference),
-                    self.add(cut.alternate),
-                    cut.variant_offset,
-                )
-            })
-            .collect();
-        Ok(Plan { strands })
-    }
-}
-
-fn difference(plan: &Plan, values: &[Vec<f32>], horizon: Option<usize>) -> f32 {
-    let sum = |window: usize, offset: usize| {
-        let tail = &values[window][offset..];
-        let count = horizon.map_or(tail.len(), |horizon| horizon.min(tail.len()));
-        tail[..count]
-            .iter()
-            .map(|&value| f64::from(value))
-            .sum::<f64>()
-    };
-    let total: f64 = plan
-        .strands
-        .iter()
-        .map(|&(reference, alternate, offset)| sum(alternate, offset) - sum(reference, offset))
-        .sum();
-    (total / plan.strands.len() as f64) as f32
-}
-
 /// Scores every ALT of every record and writes the lines in their order.
 ///
 /// `progress` hears of the records done.
@@ -154,18 +73,9 @@ pub fn score(
     options: &VcfOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<VcfSummary, ScoreError> {
-    if options.context < 2 {
-        return Err(ScoreError::Setting(
-            "--context: expected 2 or more bases".into(),
-        ));
-    }
-    if options.horizon == Some(0) {
-        return Err(ScoreError::Setting(
-            "--horizon: expected 1 or more bases".into(),
-        ));
-    }
+    options.frame.check()?;
     writer.write_header(&splice_header(reader.header(), declaration))?;
-    let limit = batch_size(&target.genome.contigs, options);
+    let limit = batch_size(&target.genome.contigs, &options.frame);
     let mut guard = MismatchGuard::new(options.mismatch);
     let mut summary = VcfSummary::default();
     let mut batch: Vec<Record> = Vec::with_capacity(limit);
@@ -196,10 +106,10 @@ pub fn score(
 }
 
 /// Records a batch: fewer where windows are long. A record has two windows a strand and ALT.
-fn batch_size(contigs: &[Contig], options: &VcfOptions) -> usize {
+fn batch_size(contigs: &[Contig], frame: &Frame) -> usize {
     let longest = contigs.iter().map(|contig| contig.bases.len()).max();
-    let window = options.context.min(longest.unwrap_or(0));
-    (BATCH_BASES / (2 * options.strands.len() * window).max(1)).clamp(1, BATCH)
+    let window = frame.context.min(longest.unwrap_or(0));
+    (BATCH_BASES / (2 * frame.strands.len() * window).max(1)).clamp(1, BATCH)
 }
 
 fn score_batch(
@@ -210,7 +120,7 @@ fn score_batch(
     guard: &mut MismatchGuard,
     summary: &mut VcfSummary,
 ) -> Result<Vec<Vec<Score>>, ScoreError> {
-    let mut windows = Windows::default();
+    let mut differences = Differences::default();
     let mut plans: Vec<Vec<Result<Plan, Status>>> = Vec::with_capacity(records.len());
     for record in records {
         let site = Site::locate(record, target.genome, target.aliases);
@@ -222,15 +132,14 @@ fn score_batch(
                 .or_default() += 1;
         }
         let plan = |alleles: Result<Alleles, Status>| match (alleles, site.contig) {
-            (Ok(alleles), Some(contig)) => windows.plan(contig, &alleles, options),
+            (Ok(alleles), Some(contig)) => differences.plan(contig, &alleles, &options.frame),
             (Ok(_), None) => Err(Status::NoContig),
             (Err(status), _) => Err(status),
         };
         plans.push(site.alleles.into_iter().map(plan).collect());
     }
-    let values = engine.log_likelihoods(&windows.sequences)?;
-    let score =
-        |plan: Result<Plan, Status>| plan.map(|plan| difference(&plan, &values, options.horizon));
+    let values = differences.read(engine)?;
+    let score = |plan: Result<Plan, Status>| plan.map(|plan| values.of(&plan));
     Ok(plans
         .into_iter()
         .map(|alts| alts.into_iter().map(score).collect())
@@ -240,7 +149,7 @@ fn score_batch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cistron_genome::coord::Topology;
+    use cistron_genome::coord::{Strand, Topology};
 
     #[test]
     fn batches_of_long_windows_are_small() {
@@ -251,13 +160,13 @@ mod tests {
             topology: Topology::Linear,
         };
         let size = |length, context| {
-            let options = VcfOptions {
+            let frame = Frame {
                 context,
                 horizon: None,
+                grid: 1,
                 strands: vec![Strand::Forward, Strand::Reverse],
-                mismatch: MismatchPolicy::Skip,
             };
-            batch_size(&[contig(length)], &options)
+            batch_size(&[contig(length)], &frame)
         };
         assert_eq!(size(5_000_000, 8192), BATCH);
         assert_eq!(size(5_000_000, 4_000_000_000), 3);

@@ -7,6 +7,7 @@ mod eval;
 mod generate;
 mod model;
 mod pretrain;
+mod saturate;
 mod score;
 mod selftest;
 mod tracks;

@@ -8,6 +8,7 @@ use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{CircularSpec, Genome};
 use cistron_genome::gff::Annotation;
 use cistron_score::Engine;
+use cistron_score::difference::Frame;
 use cistron_score::error::ScoreError;
 use cistron_score::vcf::{self, Target, VcfOptions};
 use cistron_variant::aliases::ContigAliases;
@@ -17,7 +18,7 @@ use cistron_variant::vcf::Reader;
 use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::commands::{command_line, eval};
+use crate::commands::{command_line, eval, saturate};
 use crate::failure::Usage;
 use crate::global::Global;
 use crate::models::InferenceArg;
@@ -29,6 +30,8 @@ use crate::stop;
 pub enum ScoreCommand {
     /// Score every ALT of a VCF and write the scores into its INFO column
     Vcf(Vcf),
+    /// Score every single-nucleotide change of a region or of whole contigs
+    Saturate(saturate::Saturate),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -87,15 +90,12 @@ pub struct Vcf {
     /// Output type: v plain, z BGZF [default: by the suffix]
     #[arg(long, short = 'O', value_enum, value_name = "TYPE")]
     output_type: Option<OutputType>,
-    /// Strands to read
-    #[arg(long, value_enum, default_value = "both")]
-    strand: Strands,
-    /// Bases a window, half of them before the variant [default: the model's training context]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    context: Option<u32>,
-    /// Bases that count from the variant on [default: to the end of the window]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    horizon: Option<u32>,
+    #[command(flatten)]
+    frame: FrameArg,
+    /// Variants in the same cell of N bases share what is read before them: faster where they
+    /// are dense; their windows begin up to N - 1 bases earlier
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    grid: u32,
     /// Circular contigs, whose windows wrap: names, or all
     #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]
     circular: Vec<String>,
@@ -116,10 +116,56 @@ pub struct Vcf {
     force: bool,
 }
 
+/// What is read around each variant.
+#[derive(Debug, Args)]
+pub struct FrameArg {
+    /// Strands to read
+    #[arg(long, value_enum, default_value = "both")]
+    strand: Strands,
+    /// Bases a window, half of them before the variant [default: the model's training context]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    context: Option<u32>,
+    /// Bases that count from the variant on [default: to the end of the window]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    horizon: Option<u32>,
+}
+
+impl FrameArg {
+    /// The frame, and what to say of it.
+    pub fn resolve(&self, grid: u32, engine: &Engine) -> (Frame, String) {
+        let context = eval::context(self.context, engine);
+        let (strands, said) = match self.strand {
+            Strands::Both => (
+                vec![Strand::Forward, Strand::Reverse],
+                "mean of both strands",
+            ),
+            Strands::Fwd => (vec![Strand::Forward], "forward strand"),
+            Strands::Rc => (vec![Strand::Reverse], "reverse strand"),
+        };
+        let counted = self.horizon.map_or_else(
+            || "to the end of the window".to_owned(),
+            |horizon| format!("over {horizon} bases from the variant"),
+        );
+        let shared = match grid {
+            1 => String::new(),
+            grid => format!(", shared in cells of {grid} bases"),
+        };
+        let frame = Frame {
+            context,
+            horizon: self.horizon.map(|horizon| horizon as usize),
+            grid: grid as usize,
+            strands,
+        };
+        let said = format!("windows of {context} bases{shared}, {counted}, {said}");
+        (frame, said)
+    }
+}
+
 pub fn run(global: &Global, command: ScoreCommand) -> anyhow::Result<()> {
     global.start_pool();
     match command {
         ScoreCommand::Vcf(command) => score_vcf(global, command),
+        ScoreCommand::Saturate(command) => saturate::run(global, &command),
     }
 }
 
@@ -179,25 +225,9 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
     )?;
     let loaded = command.model.load(device)?;
     let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
-    let context = eval::context(command.context, &engine);
-    let (strands, said) = match command.strand {
-        Strands::Both => (
-            vec![Strand::Forward, Strand::Reverse],
-            "mean of both strands",
-        ),
-        Strands::Fwd => (vec![Strand::Forward], "forward strand"),
-        Strands::Rc => (vec![Strand::Reverse], "reverse strand"),
-    };
-    let horizon = command.horizon.map(|horizon| horizon as usize);
-    let counted = horizon.map_or_else(
-        || "to the end of the window".to_owned(),
-        |horizon| format!("over {horizon} bases from the variant"),
-    );
+    let (frame, said) = command.frame.resolve(command.grid, &engine);
     let declaration = Declaration {
-        llr: format!(
-            "Log-likelihood of the ALT window minus the REF window in nats, windows of {context} \
-             bases, {counted}, {said}"
-        ),
+        llr: format!("Log-likelihood of the ALT window minus the REF window in nats, {said}"),
         provenance: (!command.no_version).then(|| Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: command_line(),
@@ -206,9 +236,7 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         }),
     };
     let options = VcfOptions {
-        context,
-        horizon,
-        strands,
+        frame,
         mismatch: match command.ref_mismatch {
             Mismatch::Skip => MismatchPolicy::Skip,
             Mismatch::Error => MismatchPolicy::Error,
