@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`coord`] | positions, intervals, strands and contig names as types |
 //! | [`alphabet`] | bases as model tokens |
+//! | [`code`] | genetic codes |
 //! | [`compression`] | plain, gzip and BGZF input through one function |
 //! | [`fasta`] | the streaming reader and whole genomes in memory |
 //! | [`gff`] | GFF3 annotation |
@@ -15,6 +16,7 @@
 //! | [`window`] | stretches of a contig, clipped or wrapped at its ends |
 
 pub mod alphabet;
+pub mod code;
 pub mod compression;
 pub mod coord;
 pub mod corpus;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use cistron_genome::fasta::{Contig, Genome};
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::allele::Alleles;
-use cistron_variant::annotate::{Declaration, Score, splice_header, splice_record};
+use cistron_variant::annotate::{Declaration, Effect, Score, splice_header, splice_record};
+use cistron_variant::consequence::{Consequence, Genes};
 use cistron_variant::mismatch::{MismatchGuard, MismatchPolicy};
 use cistron_variant::site::Site;
 use cistron_variant::status::Status;
@@ -36,6 +37,8 @@ pub struct Target<'a> {
     pub genome: &'a Genome,
     /// Other names of its contigs.
     pub aliases: &'a ContigAliases,
+    /// Its genes, where consequences are wanted.
+    pub genes: Option<&'a Genes<'a>>,
 }
 
 /// What a run did.
@@ -45,6 +48,8 @@ pub struct VcfSummary {
     pub records: u64,
     /// ALT alleles by status word.
     pub statuses: BTreeMap<&'static str, u64>,
+    /// Scored ALT alleles and the sum of their scores by consequence.
+    pub consequences: BTreeMap<Consequence, (u64, f64)>,
     /// Contig names of the VCF that the reference lacks, with their records.
     pub unknown_contigs: BTreeMap<String, u64>,
 }
@@ -84,13 +89,21 @@ pub fn score(
         let ended = record.is_none();
         batch.extend(record);
         if batch.len() == limit || ended {
-            let scores = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
-            for (record, scores) in batch.iter().zip(&scores) {
+            let scored = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
+            for (record, Scored { scores, effects }) in batch.iter().zip(&scored) {
                 for score in scores {
                     let word = score.err().unwrap_or(Status::Ok).word();
                     *summary.statuses.entry(word).or_default() += 1;
                 }
-                writer.write_record(record, &splice_record(record, scores)?)?;
+                for (score, effect) in scores.iter().zip(effects.iter().flatten()) {
+                    if let (Ok(score), Some((consequence, _))) = (score, effect) {
+                        let sums = summary.consequences.entry(*consequence).or_default();
+                        sums.0 += 1;
+                        sums.1 += f64::from(*score);
+                    }
+                }
+                let line = splice_record(record, scores, effects.as_deref())?;
+                writer.write_record(record, &line)?;
             }
             summary.records += batch.len() as u64;
             progress(summary.records);
@@ -112,6 +125,12 @@ fn batch_size(contigs: &[Contig], frame: &Frame) -> usize {
     (BATCH_BASES / (2 * frame.strands.len() * window).max(1)).clamp(1, BATCH)
 }
 
+/// A record's ALTs.
+struct Scored {
+    scores: Vec<Score>,
+    effects: Option<Vec<Option<Effect>>>,
+}
+
 fn score_batch(
     engine: &Engine,
     target: Target<'_>,
@@ -119,9 +138,10 @@ fn score_batch(
     options: &VcfOptions,
     guard: &mut MismatchGuard,
     summary: &mut VcfSummary,
-) -> Result<Vec<Vec<Score>>, ScoreError> {
+) -> Result<Vec<Scored>, ScoreError> {
     let mut differences = Differences::default();
     let mut plans: Vec<Vec<Result<Plan, Status>>> = Vec::with_capacity(records.len());
+    let mut effects = Vec::with_capacity(records.len());
     for record in records {
         let site = Site::locate(record, target.genome, target.aliases);
         guard.observe(record, &site)?;
@@ -131,6 +151,13 @@ fn score_batch(
                 .entry(record.chrom().to_owned())
                 .or_default() += 1;
         }
+        let effect = |alleles: &Result<Alleles, Status>| {
+            let (genes, contig) = (target.genes?, site.contig?);
+            let (consequence, gene) = genes.consequence(contig, alleles.as_ref().ok()?);
+            Some((consequence, gene.map(str::to_owned)))
+        };
+        let of_record = || site.alleles.iter().map(effect).collect::<Vec<_>>();
+        effects.push(target.genes.map(|_| of_record()));
         let plan = |alleles: Result<Alleles, Status>| match (alleles, site.contig) {
             (Ok(alleles), Some(contig)) => differences.plan(contig, &alleles, &options.frame),
             (Ok(_), None) => Err(Status::NoContig),
@@ -142,7 +169,11 @@ fn score_batch(
     let score = |plan: Result<Plan, Status>| plan.map(|plan| values.of(&plan));
     Ok(plans
         .into_iter()
-        .map(|alts| alts.into_iter().map(score).collect())
+        .zip(effects)
+        .map(|(alts, effects)| Scored {
+            scores: alts.into_iter().map(score).collect(),
+            effects,
+        })
         .collect())
 }
 

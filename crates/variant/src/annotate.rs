@@ -7,7 +7,7 @@ mod header;
 mod info;
 
 pub use header::{Declaration, Provenance, splice_header};
-pub use info::{AnnotateError, Score, splice_record};
+pub use info::{AnnotateError, Effect, Score, splice_record};
 
 use crate::vcf::body_len;
 
@@ -15,6 +15,14 @@ use crate::vcf::body_len;
 pub const LLR: &str = "CIS_LLR";
 /// INFO key of the [`Status`](crate::status::Status) words.
 pub const STATUS: &str = "CIS_STATUS";
+
+/// INFO key of the [`Consequence`](crate::consequence::Consequence) words.
+pub const CONSEQUENCE: &str = "CIS_CSQ";
+/// INFO key of the genes that they are about.
+pub const GENE: &str = "CIS_GENE";
+
+/// Every key of ours.
+const KEYS: [&str; 4] = [LLR, STATUS, CONSEQUENCE, GENE];
 
 /// Removes our header lines and INFO fields from the text of a VCF. A record without other
 /// INFO fields is left with `.`.
@@ -53,6 +61,7 @@ mod tests {
     fn declaration(provenance: bool) -> Declaration {
         Declaration {
             llr: "score".into(),
+            consequence: None,
             provenance: provenance.then(|| Provenance {
                 version: "0.1.0".into(),
                 command: "score vcf x".into(),
@@ -76,7 +85,7 @@ mod tests {
                     _ => Err(Status::ALL[1 + (alt.len() + i) % 9]),
                 })
                 .collect();
-            out.extend(splice_record(&record, &scores).unwrap());
+            out.extend(splice_record(&record, &scores, None).unwrap());
         }
         out
     }
@@ -87,6 +96,7 @@ mod tests {
             Just("CIS_LLRX=1".to_owned()),
             Just("XCIS_STATUS".to_owned()),
             Just("cis_llr=1".to_owned()),
+            Just("CIS_GENES=a".to_owned()),
             Just(String::new()),
             "[A-Z]{1,4}=[0-9a-z.,=|: ]{0,6}",
         ];

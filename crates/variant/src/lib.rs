@@ -11,6 +11,7 @@
 //! | [`allele`] | what an ALT is, and whether REF agrees with the genome |
 //! | [`windows`] | reference and alternate sequences of equal length |
 //! | [`status`] | why an ALT was not scored |
+//! | [`consequence`] | what an ALT does to the gene it lies in |
 //! | [`mismatch`] | refusal of a wrong reference |
 //! | [`annotate`] | our keys in the header and in INFO |
 //! | [`writer`] | plain or BGZF output with an index |
@@ -22,10 +23,10 @@
 //! let text = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n\
 //!             chr\t7\t.\tA\tC,*\t50.00\t.\tDP=3\n";
 //! let mut reader = Reader::new(Box::new(text.as_bytes()), "in.vcf")?;
-//! let declaration = Declaration { llr: "a score".into(), provenance: None };
+//! let declaration = Declaration { llr: "a score".into(), consequence: None, provenance: None };
 //! let mut out = splice_header(reader.header(), &declaration);
 //! while let Some(record) = reader.next_record()? {
-//!     out.extend(splice_record(&record, &[Ok(-1.5), Err(Status::Star)])?);
+//!     out.extend(splice_record(&record, &[Ok(-1.5), Err(Status::Star)], None)?);
 //! }
 //! assert!(out.ends_with(b"\t50.00\t.\tDP=3;CIS_LLR=-1.5,.;CIS_STATUS=OK,STAR\n"));
 //! assert_eq!(strip(&out), text.as_bytes());
@@ -37,6 +38,7 @@
 pub mod aliases;
 pub mod allele;
 pub mod annotate;
+pub mod consequence;
 pub mod mismatch;
 pub mod site;
 pub mod status;

@@ -64,6 +64,7 @@ fn annotate(vcf: &Path, fasta: &Path, out: &Path, write_index: bool) {
     let aliases = ContigAliases::default();
     let mut guard = MismatchGuard::new(MismatchPolicy::Skip);
     let declaration = Declaration {
+        consequence: None,
         llr: "Difference in GC".into(),
         provenance: Some(Provenance {
             version: "0.1.0".into(),
@@ -102,7 +103,7 @@ fn annotate(vcf: &Path, fasta: &Path, out: &Path, write_index: bool) {
         let scores: Vec<Score> = alleles
             .map(|a| a.as_ref().map_err(|s| *s).and_then(score))
             .collect();
-        let line = splice_record(&record, &scores).unwrap();
+        let line = splice_record(&record, &scores, None).unwrap();
         writer.write_record(&record, &line).unwrap();
     }
     guard.finish().unwrap();

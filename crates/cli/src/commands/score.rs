@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
+use cistron_genome::code::GeneticCode;
 use cistron_genome::compression::input_name;
 use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{CircularSpec, Genome};
@@ -13,6 +14,7 @@ use cistron_score::error::ScoreError;
 use cistron_score::vcf::{self, Target, VcfOptions};
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::annotate::{Declaration, Provenance};
+use cistron_variant::consequence::Genes;
 use cistron_variant::mismatch::MismatchPolicy;
 use cistron_variant::vcf::Reader;
 use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
@@ -81,9 +83,13 @@ pub struct Vcf {
     fasta: PathBuf,
     #[command(flatten)]
     model: InferenceArg,
-    /// Annotation, from which circular contigs are read (Is_circular=true)
+    /// Annotation: adds the consequence of each ALT (CIS_CSQ) and its gene (CIS_GENE), and says
+    /// which contigs are circular (Is_circular=true)
     #[arg(long, value_name = "GFF3")]
     gff: Option<PathBuf>,
+    /// Genetic code of genes without transl_table: 4, 11 or 25
+    #[arg(long, value_name = "TABLE", default_value = "11")]
+    genetic_code: u32,
     /// Output; - for standard output
     #[arg(long, short, value_name = "OUT.vcf[.gz]", default_value = "-")]
     output: PathBuf,
@@ -202,7 +208,18 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         return Err(Usage("--write-index needs an output file (-o OUT.vcf.gz)".into()).into());
     }
     let device = global.device()?;
-    let (genome, _) = read_genome(&command.fasta, command.gff.as_deref(), &command.circular)?;
+    let (genome, annotation) =
+        read_genome(&command.fasta, command.gff.as_deref(), &command.circular)?;
+    let code = GeneticCode::from_table(command.genetic_code).ok_or_else(|| {
+        Usage(format!(
+            "--genetic-code {}: expected 4, 11 or 25",
+            command.genetic_code
+        ))
+    })?;
+    let genes = annotation
+        .as_ref()
+        .map(|annotation| Genes::new(annotation, &genome, code))
+        .transpose()?;
     let aliases = match &command.contig_aliases {
         Some(path) => ContigAliases::read(path, &genome)?,
         None => ContigAliases::default(),
@@ -228,6 +245,7 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
     let (frame, said) = command.frame.resolve(command.grid, &engine);
     let declaration = Declaration {
         llr: format!("Log-likelihood of the ALT window minus the REF window in nats, {said}"),
+        consequence: command.gff.as_deref().map(input_name),
         provenance: (!command.no_version).then(|| Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: command_line(),
@@ -248,6 +266,7 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         Target {
             genome: &genome,
             aliases: &aliases,
+            genes: genes.as_ref(),
         },
         &mut reader,
         writer,
@@ -266,6 +285,10 @@ fn score_vcf(global: &Global, command: Vcf) -> anyhow::Result<()> {
         summary.records,
         summary.scored()
     );
+    for (consequence, (count, sum)) in &summary.consequences {
+        let mean = sum / *count as f64;
+        tracing::info!("{consequence}: {count} scored, mean {mean:.3}");
+    }
     for (status, count) in summary
         .statuses
         .iter()

@@ -1,6 +1,7 @@
 //! Header lines that declare and explain our keys.
 
-use super::{LLR, STATUS};
+use super::{CONSEQUENCE, GENE, KEYS, LLR, STATUS};
+use crate::consequence::Consequence;
 use crate::status::Status;
 use crate::vcf::Header;
 
@@ -17,6 +18,8 @@ const PROVENANCE: [&str; 4] = [
 pub struct Declaration {
     /// Description of `CIS_LLR`: what it is, its unit, the context and strands used.
     pub llr: String,
+    /// The annotation that consequences come from, where they are given.
+    pub consequence: Option<String>,
     /// Versions and inputs; left out, the output depends on nothing but the scores.
     pub provenance: Option<Provenance>,
 }
@@ -58,6 +61,13 @@ fn our_lines(declaration: &Declaration) -> Vec<String> {
         info_line(LLR, "Float", &declaration.llr, version),
         info_line(STATUS, "String", &status, version),
     ];
+    if let Some(source) = &declaration.consequence {
+        let words: Vec<&str> = Consequence::ALL.iter().map(|c| c.word()).collect();
+        let what = format!("Consequence by {source}: {}", words.join(", "));
+        let gene = "Locus tag, gene or ID of the feature that CIS_CSQ is about";
+        lines.push(info_line(CONSEQUENCE, "String", &what, version));
+        lines.push(info_line(GENE, "String", gene, version));
+    }
     if let Some(from) = &declaration.provenance {
         let values = [&from.version, &from.command, &from.model, &from.reference];
         let pairs = PROVENANCE.iter().zip(values);
@@ -98,7 +108,7 @@ pub(super) fn is_ours(line: &[u8]) -> bool {
             .next()
             .unwrap_or_default();
         let mut fields = fields.split(|byte| matches!(byte, b',' | b'>'));
-        let ours = [LLR, STATUS].map(|key| format!("ID={key}"));
+        let ours = KEYS.map(|key| format!("ID={key}"));
         return fields.any(|field| ours.iter().any(|id| id.as_bytes() == field));
     }
     let key = line.split(|byte| *byte == b'=').next().unwrap_or_default();
@@ -120,6 +130,7 @@ mod tests {
     fn declaration() -> Declaration {
         Declaration {
             llr: "a \"b\" \\ c\nd".into(),
+            consequence: Some("a.gff3".into()),
             provenance: Some(Provenance {
                 version: "1.2.3".into(),
                 command: "cistron score vcf 'a\tb'".into(),
@@ -145,6 +156,12 @@ mod tests {
             (status.number(), status.ty()),
             (Number::AlternateBases, Type::String)
         );
+        assert!(
+            parsed.infos()[CONSEQUENCE]
+                .description()
+                .contains("a.gff3: intergenic, ")
+        );
+        assert_eq!(parsed.infos()[GENE].number(), Number::AlternateBases);
         for status in Status::ALL {
             assert!(parsed.infos()[STATUS].description().contains(status.word()));
         }
@@ -162,7 +179,7 @@ mod tests {
         };
         let text = String::from_utf8(splice_header(&header, &declaration)).unwrap();
         assert!(!text.contains("Version=") && !text.contains("##cistron_"));
-        assert_eq!(text.matches("\r\n").count(), 3);
+        assert_eq!(text.matches("\r\n").count(), 5);
         assert!(text.ends_with("INFO"));
     }
 

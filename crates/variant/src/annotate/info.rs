@@ -1,11 +1,15 @@
 //! Our fields in the INFO column.
 
-use super::{LLR, STATUS};
+use super::{CONSEQUENCE, GENE, KEYS, LLR, STATUS};
+use crate::consequence::Consequence;
 use crate::status::Status;
 use crate::vcf::Record;
 
 /// The score of one ALT, or why there is none.
 pub type Score = Result<f32, Status>;
+
+/// What one ALT does, and the gene it does it to.
+pub type Effect = (Consequence, Option<String>);
 
 /// Scores that cannot be written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,12 +41,17 @@ pub enum AnnotateError {
 
 /// The line of a record with our fields at the end of INFO, in place of any that were there.
 ///
-/// `CIS_LLR` is left out when no ALT was scored; `CIS_STATUS` is always there. All bytes
+/// `CIS_LLR` is left out when no ALT was scored; `CIS_STATUS` is always there. `effects`, one an
+/// ALT, become `CIS_CSQ` and `CIS_GENE`, which are left out where no ALT has one. All bytes
 /// outside INFO stay, the line ending too.
 ///
 /// # Errors
 /// When the number of scores is not that of the ALTs, or a score is not finite.
-pub fn splice_record(record: &Record, scores: &[Score]) -> Result<Vec<u8>, AnnotateError> {
+pub fn splice_record(
+    record: &Record,
+    scores: &[Score],
+    effects: Option<&[Option<Effect>]>,
+) -> Result<Vec<u8>, AnnotateError> {
     let alts = record.alts().count();
     if alts != scores.len() {
         return Err(AnnotateError::Count {
@@ -75,6 +84,16 @@ pub fn splice_record(record: &Record, scores: &[Score]) -> Result<Vec<u8>, Annot
         .map(|score| score.err().unwrap_or(Status::Ok).word())
         .collect();
     info.extend(format!("{STATUS}={}", words.join(",")).into_bytes());
+    let effects = effects.filter(|effects| effects.iter().any(Option::is_some));
+    if let Some(effects) = effects {
+        let join = |word: fn(&Effect) -> String| {
+            let word = |effect: &Option<Effect>| effect.as_ref().map_or(".".to_owned(), word);
+            effects.iter().map(word).collect::<Vec<_>>().join(",")
+        };
+        let words = join(|(consequence, _)| consequence.word().to_owned());
+        let genes = join(|(_, gene)| gene.as_deref().map_or(".".to_owned(), encoded));
+        info.extend(format!(";{CONSEQUENCE}={words};{GENE}={genes}").into_bytes());
+    }
     let (raw, range) = (record.raw(), record.info_range());
     Ok([&raw[..range.start], &info, &raw[range.end..]].concat())
 }
@@ -88,11 +107,22 @@ fn llr_value(score: &Score) -> String {
     }
 }
 
+/// Text with the characters that mean something in INFO as %XX (VCF 4.5, section 1.2).
+fn encoded(text: &str) -> String {
+    let special = |c: char| c.is_ascii_control() || " :;=%,".contains(c);
+    text.chars()
+        .map(|c| match special(c) {
+            true => format!("%{:02X}", u32::from(c)),
+            false => c.to_string(),
+        })
+        .collect()
+}
+
 /// INFO less our fields; `.` when nothing else was there.
 pub(super) fn without_ours(info: &[u8]) -> Vec<u8> {
     let is_ours = |field: &&[u8]| {
         let key = field.split(|byte| *byte == b'=').next();
-        key == Some(LLR.as_bytes()) || key == Some(STATUS.as_bytes())
+        KEYS.iter().any(|ours| key == Some(ours.as_bytes()))
     };
     let fields = info.split(|byte| *byte == b';');
     let kept: Vec<&[u8]> = fields.filter(|field| !is_ours(field)).collect();
@@ -109,7 +139,7 @@ mod tests {
     fn splice(info: &str, alt: &str, scores: &[Score]) -> Result<String, AnnotateError> {
         let line = format!("c\t9\t.\tA\t{alt}\t5.0\tPASS\t{info}\tGT\t0|1\r\n");
         let record = Record::parse(line.clone().into_bytes(), 3, 10).unwrap();
-        let line = String::from_utf8(splice_record(&record, scores)?).unwrap();
+        let line = String::from_utf8(splice_record(&record, scores, None)?).unwrap();
         assert!(line.starts_with(&format!("c\t9\t.\tA\t{alt}\t5.0\tPASS\t")));
         assert!(line.ends_with("\tGT\t0|1\r\n"));
         Ok(line.split('\t').nth(7).unwrap().to_owned())
@@ -146,6 +176,19 @@ mod tests {
         ] {
             assert_eq!(splice(info, "C", &[Ok(1.0)]).unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn effects_follow_the_scores() {
+        let record = Record::parse(b"c\t9\t.\tA\tC,*\t.\t.\tCIS_GENE=x\n".to_vec(), 3, 8).unwrap();
+        let scores = [Ok(1.0), Err(Status::Star)];
+        let effects = [Some((Consequence::Missense, Some("a;b".to_owned()))), None];
+        let line = splice_record(&record, &scores, Some(&effects)).unwrap();
+        let line = String::from_utf8(line).unwrap();
+        let info = "CIS_LLR=1.0,.;CIS_STATUS=OK,STAR;CIS_CSQ=missense,.;CIS_GENE=a%3Bb,.\n";
+        assert!(line.ends_with(info), "{line}");
+        let line = splice_record(&record, &scores, Some(&[None, None])).unwrap();
+        assert!(line.ends_with(b"\tCIS_LLR=1.0,.;CIS_STATUS=OK,STAR\n"));
     }
 
     #[test]
