@@ -15,6 +15,7 @@ pub mod ema;
 pub mod graph;
 pub mod layout;
 pub mod norm;
+pub mod optimizer;
 pub mod rotary;
 pub mod runtime;
 pub mod scan;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cistron_kernels::optimizer::{self, Slot};
 use cistron_model::Params;
 use cistron_model::checkpoint::{TensorFile, write_tensors};
 use tch::{Kind, Tensor};
@@ -28,6 +29,9 @@ struct Moments {
     first: Tensor,
     second: Tensor,
 }
+
+/// A parameter with its gradient and moments.
+type Member<'a> = (&'a Tensor, Tensor, &'a Moments);
 
 impl AdamW {
     /// No steps taken, all moments zero.
@@ -62,6 +66,9 @@ impl AdamW {
     pub fn step(&mut self, params: &Params, gradients: &Gradients, lr: f64) {
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
+        if self.on_gpu() {
+            return self.step_at_once(params, gradients, lr);
+        }
         let power = i32::try_from(self.step).unwrap_or(i32::MAX);
         let (correction1, correction2) = (1.0 - beta1.powi(power), 1.0 - beta2.powi(power));
         tch::no_grad(|| {
@@ -88,6 +95,49 @@ impl AdamW {
                 let _ = value.g_sub_(&update);
             }
         });
+    }
+
+    fn on_gpu(&self) -> bool {
+        let any = self.moments.values().next();
+        any.is_some_and(|moments| moments.first.device().is_cuda())
+    }
+
+    /// As the loop of [`AdamW::step`], a launch for many parameters: those of the same rate
+    /// and decay go together.
+    fn step_at_once(&self, params: &Params, gradients: &Gradients, lr: f64) {
+        let mut groups: BTreeMap<(u64, u64), Vec<Member<'_>>> = BTreeMap::new();
+        for (name, param) in params.iter() {
+            let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get(name))
+            else {
+                continue;
+            };
+            let decay = match param.weight_decay {
+                true => self.settings.weight_decay,
+                false => 0.0,
+            };
+            let key = ((lr * param.lr_multiplier).to_bits(), decay.to_bits());
+            let member = (&param.tensor, gradient.contiguous(), moments);
+            groups.entry(key).or_default().push(member);
+        }
+        for ((rate, decay), members) in groups {
+            let slots: Vec<Slot<'_>> = members
+                .iter()
+                .map(|(value, gradient, moments)| Slot {
+                    value,
+                    gradient,
+                    first: &moments.first,
+                    second: &moments.second,
+                })
+                .collect();
+            let numbers = optimizer::AdamW {
+                step: self.step,
+                rate: f64::from_bits(rate),
+                betas: self.settings.betas,
+                decay: f64::from_bits(decay),
+                eps: self.settings.eps,
+            };
+            optimizer::adamw(&slots, numbers);
+        }
     }
 
     /// Writes the state as safetensors: `exp_avg.NAME` and `exp_avg_sq.NAME`.
@@ -213,6 +263,24 @@ mod tests {
             let (mh, vh) = (m / (1.0 - 0.9f64.powi(t)), v / (1.0 - 0.95f64.powi(t)));
             x -= 0.1 * testing::OUTER_RATE * mh / (vh.sqrt() + 1e-8);
             assert!((first_value(params, name) - x).abs() < 1e-5, "step {t}");
+        }
+    }
+
+    /// What runs on a GPU takes the steps of the loop.
+    #[test]
+    fn all_parameters_at_once_are_each_alone() {
+        let settings = OptimizerConfig::default();
+        let (one, other) = (testing::model(2), testing::model(2));
+        let mut loops = AdamW::new(&settings, one.params());
+        let mut at_once = AdamW::new(&settings, other.params());
+        for g in [0.3, -1.2, 0.05] {
+            loops.step(one.params(), &gradients(one.params(), g), 0.1);
+            at_once.step += 1;
+            at_once.step_at_once(other.params(), &gradients(other.params(), g), 0.1);
+        }
+        for ((name, a), (_, b)) in one.params().iter().zip(other.params().iter()) {
+            let apart = (&a.tensor - &b.tensor).abs().max().double_value(&[]);
+            assert!(apart < 1e-5, "{name}: {apart}");
         }
     }
 

@@ -1,11 +1,16 @@
 //! The gradient of all parameters together.
 
+use cistron_kernels::optimizer;
 use tch::{Kind, Tensor};
 
 /// Euclidean norm over all values of all gradients.
 pub fn global_norm(gradients: &[Tensor]) -> f64 {
     if gradients.is_empty() {
         return 0.0;
+    }
+    if gradients[0].device().is_cuda() {
+        let norms = optimizer::norms(gradients).to_kind(Kind::Double);
+        return norms.norm().double_value(&[]);
     }
     let norms: Vec<Tensor> = gradients
         .iter()
@@ -18,6 +23,9 @@ pub fn global_norm(gradients: &[Tensor]) -> f64 {
 /// A limit of 0 is none.
 pub fn clip(gradients: &[Tensor], norm: f64, limit: f64) {
     if limit > 0.0 && norm > limit {
+        if gradients.first().is_some_and(|g| g.device().is_cuda()) {
+            return optimizer::scale(gradients, limit / norm);
+        }
         for gradient in gradients {
             let _ = gradient.shallow_clone().g_mul_scalar_(limit / norm);
         }
@@ -42,6 +50,18 @@ mod tests {
         clip(&gradients, 5.0, 1.0);
         assert!((global_norm(&gradients) - 1.0).abs() < 1e-6);
         assert!((gradients[0].double_value(&[0]) - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn lists_are_as_their_tensors() {
+        let gradients = [
+            Tensor::from_slice(&[3f32, 0.0]),
+            Tensor::from_slice(&[4f32]),
+        ];
+        let norms = Vec::<f32>::try_from(optimizer::norms(&gradients)).unwrap();
+        assert_eq!(norms, [3.0, 4.0]);
+        optimizer::scale(&gradients, 0.5);
+        assert_eq!(gradients[1].double_value(&[0]), 2.0);
     }
 
     #[test]
