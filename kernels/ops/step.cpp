@@ -1,214 +1,153 @@
-// Decode steps over at::Tensor, and the C functions that Rust calls. No gradients.
-//
-// The structs mirror those of crates/kernels/src/step/device.rs, field by field.
-#include "../shim.h"
-
-#include <ATen/ATen.h>
-#include <ATen/DeviceGuard.h>
+// Decode steps over at::Tensor. No gradients; states are changed in place.
+#include "ops.h"
 
 #ifdef CISTRON_CUDA
-#include "ops.h"
 #include "../cuda/step.h"
-#endif
 
+#include <cstring>
+
+namespace cistron::ops {
 namespace {
 
-using at::Tensor;
+// Numbers that are no integers cross as their bits.
+float real(std::int64_t bits) {
+  double value;
+  std::memcpy(&value, &bits, sizeof value);
+  return static_cast<float>(value);
+}
 
-struct Rows {
-  const Tensor *index, *mask;
-};
-
-struct Mamba2Arguments {
-  Rows rows;
-  const Tensor *projected, *conv_weight, *conv_bias, *dt_bias, *a_log, *skip, *tail, *ssm;
-  std::int64_t head_dim, state, groups;
-};
-
-struct Mamba3Arguments {
-  Rows rows;
-  const Tensor *projected, *dt_bias, *b_norm, *c_norm, *b_bias, *c_bias, *skip;
-  const Tensor *up, *gate, *down, *norm;
-  const Tensor *angle, *ssm, *k, *v;
-  std::int64_t head_dim, state, groups, rank, angles, halves, heavy_tail;
-  double floor, eps;
-};
-
-struct AttentionArguments {
-  Rows rows;
-  const Tensor *projected, *k, *v, *seen;
-  std::int64_t heads, head_dim, window, rotary;
-};
-
-#ifdef CISTRON_CUDA
-
-// Weights in fp32; the copies live as long as the call, which the stream's order makes enough.
+// Weights in fp32. Copies live as long as the call; the order of the stream makes that enough.
 struct Weights {
   std::vector<Tensor> kept;
   const float* operator()(const Tensor* t, std::int64_t size) {
     if (t == nullptr) return nullptr;
     TORCH_CHECK(t->numel() == size, "decode step: a weight has ", t->numel(), " values, not ", size);
     kept.push_back(t->detach().to(at::kFloat).contiguous());
-    return kept.back().data_ptr<float>();
+    return kept.back().const_data_ptr<float>();
   }
 };
 
-float* state_of(const Tensor* t, at::IntArrayRef tail) {
-  TORCH_CHECK(t->is_contiguous() && t->scalar_type() == at::kFloat && t->sizes().slice(1) == tail,
-              "decode step: a state is ", t->scalar_type(), " ", t->sizes(),
+float* state_data(const Tensor& t, at::IntArrayRef tail) {
+  TORCH_CHECK(t.is_contiguous() && t.scalar_type() == at::kFloat && t.sizes().slice(1) == tail,
+              "decode step: a state is ", t.scalar_type(), " ", t.sizes(),
               ", expected contiguous fp32 [rows, ", tail, "]");
-  return t->data_ptr<float>();
+  return t.data_ptr<float>();
 }
 
-bool is_bfloat16(const Tensor* t) {
-  TORCH_CHECK(t->scalar_type() == at::kFloat || t->scalar_type() == at::kBFloat16,
-              "decode step: activations are ", t->scalar_type(), ", expected fp32 or bf16");
-  TORCH_CHECK(t->dim() == 2 && t->stride(1) == 1, "decode step: activations have no dense rows");
-  return t->scalar_type() == at::kBFloat16;
+// Checks activations of at least `width` columns.
+bool activations(const Tensor& t, std::int64_t width) {
+  TORCH_CHECK(t.dim() == 2 && t.stride(1) == 1 && t.size(1) >= width,
+              "decode step: activations are ", t.sizes(), ", expected dense rows of ", width);
+  return is_bfloat16(t);
 }
 
-cistron::cuda::StepRows rows_of(const Rows& rows, std::int64_t count, const Tensor* state) {
-  const std::int64_t* index = nullptr;
-  const bool* mask = nullptr;
-  if (rows.index != nullptr) {
-    TORCH_CHECK(rows.index->is_contiguous() && rows.index->numel() == count,
-                "decode step: one row number a row");
-    index = rows.index->data_ptr<std::int64_t>();
-  } else {
-    TORCH_CHECK(state->size(0) == count, "decode step: ", count, " rows for ", state->size(0),
-                " states");
-  }
-  if (rows.mask != nullptr) {
-    TORCH_CHECK(rows.mask->is_contiguous() && rows.mask->numel() == count,
-                "decode step: one mask value a row");
-    mask = rows.mask->data_ptr<bool>();
-  }
-  return {count, index, mask};
+// The first two tensors of every call: which rows of the states, and which of them run.
+cuda::StepRows step_rows(const Call& call, std::int64_t count, const Tensor& state) {
+  const MaybeTensor index = call.maybe(0), mask = call.maybe(1);
+  for (const auto& list : {index, mask})
+    TORCH_CHECK(!list || (list->is_contiguous() && list->numel() == count),
+                "decode step: one row number and one mask value a row");
+  TORCH_CHECK(index || state.size(0) == count, "decode step: ", count, " rows for ", state.size(0),
+              " states");
+  return {count, index ? index->const_data_ptr<std::int64_t>() : nullptr,
+          mask ? mask->const_data_ptr<bool>() : nullptr};
 }
 
-Tensor mamba2_step(const Mamba2Arguments& in) {
-  at::OptionalDeviceGuard guard(in.projected->device());
-  const std::int64_t count = in.projected->size(0), heads = in.skip->numel();
-  const std::int64_t inner = heads * in.head_dim;
-  const std::int64_t channels = inner + 2 * in.groups * in.state, width = in.conv_weight->size(-1);
-  TORCH_CHECK(in.projected->size(1) >= inner + channels + heads,
-              "decode step: the projection is too narrow");
+void mamba2_step(const Call& call) {
+  const Tensor &projected = call.tensor(2), &tail = call.tensor(3), &ssm = call.tensor(4);
+  const Tensor* const* weights = call.in + 5;
+  at::OptionalDeviceGuard guard(projected.device());
+  cuda::Mamba2Step step{};
+  step.heads = ssm.size(1), step.head_dim = call.numbers[0], step.state = call.numbers[1];
+  step.groups = call.numbers[2], step.width = tail.size(1) + 1;
+  const std::int64_t count = projected.size(0), inner = step.heads * step.head_dim;
+  const std::int64_t channels = inner + 2 * step.groups * step.state;
+  step.rows = step_rows(call, count, ssm);
+  step.bfloat16 = activations(projected, inner + channels + step.heads);
+  step.projected = projected.data_ptr();
+  step.stride = projected.stride(0);
   Weights weight;
-  const auto options = in.projected->options();
-  Tensor mixed = at::empty({count, channels}, options.dtype(at::kFloat));
-  Tensor y = at::empty({count, inner}, options);
-  cistron::cuda::Mamba2Step step{};
-  step.rows = rows_of(in.rows, count, in.ssm);
-  step.heads = heads, step.head_dim = in.head_dim, step.state = in.state;
-  step.groups = in.groups, step.width = width;
-  step.bfloat16 = is_bfloat16(in.projected);
-  step.projected = in.projected->data_ptr();
-  step.stride = in.projected->stride(0);
-  step.conv_weight = weight(in.conv_weight, channels * width);
-  step.conv_bias = weight(in.conv_bias, channels);
-  step.dt_bias = weight(in.dt_bias, heads);
-  step.a_log = weight(in.a_log, heads);
-  step.skip = weight(in.skip, heads);
-  step.tail = state_of(in.tail, {width - 1, channels});
-  step.ssm = state_of(in.ssm, {heads, in.head_dim, in.state});
+  step.conv_weight = weight(weights[0], channels * step.width);
+  step.conv_bias = weight(weights[1], channels);
+  step.dt_bias = weight(weights[2], step.heads);
+  step.a_log = weight(weights[3], step.heads);
+  step.skip = weight(weights[4], step.heads);
+  step.tail = state_data(tail, {step.width - 1, channels});
+  step.ssm = state_data(ssm, {step.heads, step.head_dim, step.state});
+  Tensor mixed = made(projected, {count, channels}, at::kFloat);
+  Tensor y = made(projected, {count, inner}, projected.scalar_type());
   step.mixed = mixed.data_ptr<float>();
   step.y = y.data_ptr();
-  cistron::cuda::mamba2_step(step, cistron::ops::current_stream(*in.projected));
-  return y;
+  cuda::mamba2_step(step, current_stream(projected));
+  call.give(0, y);
 }
 
-Tensor mamba3_step(const Mamba3Arguments& in) {
-  at::OptionalDeviceGuard guard(in.projected->device());
-  const std::int64_t count = in.projected->size(0), heads = in.skip->numel();
-  const std::int64_t inner = heads * in.head_dim, wide = in.rank * in.state;
-  TORCH_CHECK(in.projected->size(1) >=
-                  2 * inner + 2 * in.groups * wide + 3 * heads + in.angles,
-              "decode step: the projection is too narrow");
+void mamba3_step(const Call& call) {
+  const Tensor &projected = call.tensor(2), &angle = call.tensor(3), &ssm = call.tensor(4);
+  const Tensor &k = call.tensor(5), &v = call.tensor(6);
+  const Tensor* const* weights = call.in + 7;
+  at::OptionalDeviceGuard guard(projected.device());
+  cuda::Mamba3Step step{};
+  step.heads = ssm.size(1), step.head_dim = call.numbers[0], step.state = call.numbers[1];
+  step.groups = call.numbers[2], step.rank = call.numbers[3], step.angles = call.numbers[4];
+  step.halves = call.numbers[5] != 0, step.heavy_tail = call.numbers[6] != 0;
+  step.floor = real(call.numbers[7]), step.eps = real(call.numbers[8]);
+  const std::int64_t count = projected.size(0), inner = step.heads * step.head_dim;
+  const std::int64_t wide = step.rank * step.state;
+  step.rows = step_rows(call, count, ssm);
+  step.bfloat16 =
+      activations(projected, 2 * inner + 2 * step.groups * wide + 3 * step.heads + step.angles);
+  step.projected = projected.data_ptr();
+  step.stride = projected.stride(0);
   Weights weight;
-  Tensor y = at::empty({count, inner}, in.projected->options());
-  cistron::cuda::Mamba3Step step{};
-  step.rows = rows_of(in.rows, count, in.ssm);
-  step.heads = heads, step.head_dim = in.head_dim, step.state = in.state;
-  step.groups = in.groups, step.rank = in.rank, step.angles = in.angles;
-  step.bfloat16 = is_bfloat16(in.projected);
-  step.halves = in.halves != 0, step.heavy_tail = in.heavy_tail != 0;
-  step.floor = static_cast<float>(in.floor), step.eps = static_cast<float>(in.eps);
-  step.projected = in.projected->data_ptr();
-  step.stride = in.projected->stride(0);
-  step.dt_bias = weight(in.dt_bias, heads);
-  step.b_norm = weight(in.b_norm, in.state), step.c_norm = weight(in.c_norm, in.state);
-  step.b_bias = weight(in.b_bias, heads * wide), step.c_bias = weight(in.c_bias, heads * wide);
-  step.skip = weight(in.skip, heads);
-  step.up = weight(in.up, in.rank * inner), step.gate = weight(in.gate, in.rank * inner);
-  step.down = weight(in.down, in.rank * inner);
-  step.norm = weight(in.norm, inner);
-  step.angle = state_of(in.angle, {heads, in.angles});
-  step.ssm = state_of(in.ssm, {heads, in.head_dim, in.state});
-  step.k = state_of(in.k, {in.rank, heads, in.state});
-  step.v = state_of(in.v, {heads, in.head_dim});
+  step.dt_bias = weight(weights[0], step.heads);
+  step.b_norm = weight(weights[1], step.state), step.c_norm = weight(weights[2], step.state);
+  step.b_bias = weight(weights[3], step.heads * wide);
+  step.c_bias = weight(weights[4], step.heads * wide);
+  step.skip = weight(weights[5], step.heads);
+  step.up = weight(weights[6], step.rank * inner);
+  step.gate = weight(weights[7], step.rank * inner);
+  step.down = weight(weights[8], step.rank * inner);
+  step.norm = weight(weights[9], inner);
+  step.angle = state_data(angle, {step.heads, step.angles});
+  step.ssm = state_data(ssm, {step.heads, step.head_dim, step.state});
+  step.k = state_data(k, {step.rank, step.heads, step.state});
+  step.v = state_data(v, {step.heads, step.head_dim});
+  Tensor y = made(projected, {count, inner}, projected.scalar_type());
   step.y = y.data_ptr();
-  cistron::cuda::mamba3_step(step, cistron::ops::current_stream(*in.projected));
-  return y;
+  cuda::mamba3_step(step, current_stream(projected));
+  call.give(0, y);
 }
 
-Tensor attention_step(const AttentionArguments& in) {
-  at::OptionalDeviceGuard guard(in.projected->device());
-  const std::int64_t count = in.projected->size(0), inner = in.heads * in.head_dim;
-  const std::int64_t slots = in.k->size(1);
-  TORCH_CHECK(in.projected->size(1) >= 3 * inner, "decode step: the projection is too narrow");
-  for (const Tensor* cache : {in.k, in.v})
-    TORCH_CHECK(cache->is_contiguous() && cache->scalar_type() == in.projected->scalar_type() &&
-                    cache->sizes().slice(1) == at::IntArrayRef({slots, in.heads, in.head_dim}),
+void attention_step(const Call& call) {
+  const Tensor &projected = call.tensor(2), &k = call.tensor(3), &v = call.tensor(4);
+  const Tensor& seen = call.tensor(5);
+  at::OptionalDeviceGuard guard(projected.device());
+  cuda::AttentionStep step{};
+  step.heads = k.size(2), step.head_dim = k.size(3), step.slots = k.size(1);
+  step.window = call.numbers[0], step.rotary = call.numbers[1];
+  const std::int64_t count = projected.size(0), inner = step.heads * step.head_dim;
+  step.rows = step_rows(call, count, k);
+  step.bfloat16 = activations(projected, 3 * inner);
+  for (const Tensor* cache : {&k, &v})
+    TORCH_CHECK(cache->is_contiguous() && cache->scalar_type() == projected.scalar_type() &&
+                    cache->sizes() == k.sizes(),
                 "decode step: a cache is ", cache->scalar_type(), " ", cache->sizes());
-  Tensor y = at::empty({count, inner}, in.projected->options());
-  cistron::cuda::AttentionStep step{};
-  step.rows = rows_of(in.rows, count, in.k);
-  step.heads = in.heads, step.head_dim = in.head_dim, step.slots = slots;
-  step.window = in.window, step.rotary = in.rotary;
-  step.bfloat16 = is_bfloat16(in.projected);
-  step.projected = in.projected->data_ptr();
-  step.stride = in.projected->stride(0);
-  step.seen = in.seen->data_ptr<std::int64_t>();
-  step.k = in.k->data_ptr(), step.v = in.v->data_ptr();
+  step.projected = projected.data_ptr();
+  step.stride = projected.stride(0);
+  step.seen = seen.const_data_ptr<std::int64_t>();
+  step.k = k.data_ptr(), step.v = v.data_ptr();
+  Tensor y = made(projected, {count, inner}, projected.scalar_type());
   step.y = y.data_ptr();
-  cistron::cuda::attention_step(step, cistron::ops::current_stream(*in.projected));
-  return y;
+  cuda::attention_step(step, current_stream(projected));
+  call.give(0, y);
 }
-
-#else
-
-template <typename T>
-Tensor absent(const T&) {
-  TORCH_CHECK(false, "decode step: this build has no CUDA kernels");
-}
-Tensor mamba2_step(const Mamba2Arguments& in) { return absent(in); }
-Tensor mamba3_step(const Mamba3Arguments& in) { return absent(in); }
-Tensor attention_step(const AttentionArguments& in) { return absent(in); }
-
-#endif
 
 }  // namespace
 
-extern "C" {
+CISTRON_OPERATOR(mamba2_step, mamba2_step)
+CISTRON_OPERATOR(mamba3_step, mamba3_step)
+CISTRON_OPERATOR(attention_step, attention_step)
 
-bool cistron_step_built() {
-#ifdef CISTRON_CUDA
-  return true;
-#else
-  return false;
+}  // namespace cistron::ops
 #endif
-}
-
-bool cistron_mamba2_step(const Mamba2Arguments* in, Tensor** out, char* error, std::size_t size) {
-  return guarded(error, size, [&] { *out = new Tensor(mamba2_step(*in)); });
-}
-
-bool cistron_mamba3_step(const Mamba3Arguments* in, Tensor** out, char* error, std::size_t size) {
-  return guarded(error, size, [&] { *out = new Tensor(mamba3_step(*in)); });
-}
-
-bool cistron_attention_step(const AttentionArguments* in, Tensor** out, char* error,
-                            std::size_t size) {
-  return guarded(error, size, [&] { *out = new Tensor(attention_step(*in)); });
-}
-}

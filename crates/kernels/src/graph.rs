@@ -1,6 +1,7 @@
 //! CUDA graphs: work of fixed shapes is recorded once and replayed with one launch.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::null_mut;
 
 use tch::Device;
@@ -61,11 +62,13 @@ impl Graph {
         // SAFETY: the handle is live, here and below.
         #[allow(unsafe_code)]
         call(|error, size| unsafe { ffi::cistron_graph_begin(graph.0, error, size) })?;
-        let out = work();
+        // A refused operator panics; the recording must end before anything else can run.
+        let out = catch_unwind(AssertUnwindSafe(work));
         #[allow(unsafe_code)]
         call(|error, size| unsafe { ffi::cistron_graph_end(graph.0, error, size) })?;
         drop(leave);
-        Ok((graph, out))
+        out.map(|out| (graph, out))
+            .map_err(|_| GraphError("an operator cannot be recorded".into()))
     }
 
     /// Runs the recorded work again, in the order of the current stream; does not wait for it.

@@ -4,11 +4,9 @@
 //! for what the kernels do not take, plain operators do. A device mask says which rows take the
 //! step: the others keep their states, and what they return is zero. The host is never asked.
 
-mod device;
-
 use tch::{Kind, Tensor};
 
-use crate::{attention, rotary};
+use crate::{attention, device, rotary};
 
 /// Added to mean squares before the root.
 const EPS: f64 = crate::norm::EPS;
@@ -57,6 +55,11 @@ fn beside(mask: &Tensor, values: &Tensor) -> Tensor {
     mask.reshape(shape)
 }
 
+/// Whether the kernels take such activations and states.
+fn takes(activations: &Tensor, states: &[&Tensor]) -> bool {
+    device::usable(activations) && states.iter().all(|state| state.kind() == Kind::Float)
+}
+
 /// Weights and sizes of a Mamba-2 mixer between its projections.
 #[derive(Debug, Clone, Copy)]
 pub struct Mamba2<'a> {
@@ -96,8 +99,22 @@ pub fn mamba2(
     ssm: &mut Tensor,
     rows: Rows<'_>,
 ) -> Tensor {
-    if device::takes(projected, &[tail, ssm]) {
-        return device::mamba2(projected, weights, tail, ssm, rows);
+    if takes(projected, &[tail, ssm]) {
+        let tensors = [
+            rows.index,
+            rows.mask,
+            Some(projected),
+            Some(&*tail),
+            Some(&*ssm),
+            Some(weights.conv_weight),
+            Some(weights.conv_bias),
+            Some(weights.dt_bias),
+            Some(weights.a_log),
+            Some(weights.d),
+        ];
+        let numbers = [weights.head_dim, weights.states, weights.groups];
+        let [y] = device::call(device::cistron_mamba2_step, &tensors, &numbers);
+        return y;
     }
     mamba2_plain(projected, weights, tail, ssm, rows)
 }
@@ -233,14 +250,46 @@ pub fn mamba3(
     state: Mamba3State<'_>,
     rows: Rows<'_>,
 ) -> Tensor {
-    let held = [&*state.angle, &*state.ssm, &*state.k, &*state.v];
     // Three vectors of rank × states and small change in shared memory.
     let fits = 3 * weights.rank * weights.states
         + (weights.rank + 2) * weights.head_dim
         + 2 * weights.angles
         <= 12_000;
-    if fits && device::takes(projected, &held) {
-        return device::mamba3(projected, weights, &state, rows);
+    let Mamba3State { angle, ssm, k, v } = &state;
+    if fits && takes(projected, &[angle, ssm, k, v]) {
+        let mimo = |i: usize| weights.mimo.map(|mimo| mimo[i]);
+        let tensors = [
+            rows.index,
+            rows.mask,
+            Some(projected),
+            Some(&**angle),
+            Some(&**ssm),
+            Some(&**k),
+            Some(&**v),
+            Some(weights.dt_bias),
+            Some(weights.b_norm),
+            Some(weights.c_norm),
+            Some(weights.b_bias),
+            Some(weights.c_bias),
+            Some(weights.d),
+            mimo(0),
+            mimo(1),
+            mimo(2),
+            weights.norm,
+        ];
+        let numbers = [
+            weights.head_dim,
+            weights.states,
+            weights.groups,
+            weights.rank,
+            weights.angles,
+            i64::from(weights.halves),
+            i64::from(weights.heavy_tail),
+            weights.floor.to_bits() as i64,
+            EPS.to_bits() as i64,
+        ];
+        let [y] = device::call(device::cistron_mamba3_step, &tensors, &numbers);
+        return y;
     }
     mamba3_plain(projected, weights, state, rows)
 }
@@ -359,7 +408,17 @@ pub fn attention(
 ) -> Tensor {
     let same = k.kind() == qkv.kind() && v.kind() == qkv.kind();
     if same && sizes.head_dim <= 256 && device::usable(qkv) {
-        return device::attention(qkv, sizes, k, v, seen, rows);
+        let tensors = [
+            rows.index,
+            rows.mask,
+            Some(qkv),
+            Some(&*k),
+            Some(&*v),
+            Some(seen),
+        ];
+        let numbers = [sizes.window, sizes.rotary_dim];
+        let [y] = device::call(device::cistron_attention_step, &tensors, &numbers);
+        return y;
     }
     attention_plain(qkv, sizes, k, v, seen, rows)
 }

@@ -1,5 +1,7 @@
 //! The decode kernels against plain operators in fp64, on odd shapes, under masks and row lists.
 
+use std::time::Instant;
+
 use cistron_kernels::runtime;
 use cistron_kernels::step::{
     Attention, Mamba2, Mamba3, Mamba3State, Rows, attention, attention_plain, mamba2, mamba2_plain,
@@ -248,6 +250,100 @@ fn attention_steps_equal_the_plain_form() {
                     assert!(error(&v, &v64) < 1e-6, "v: {name}");
                 }
             }
+        }
+    }
+}
+
+/// Share of the traffic of the SSM state that each step reaches: `cargo test -p cistron-kernels
+/// --test cuda_step -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, on CUDA"]
+fn bandwidth_of_the_steps() {
+    let Some(device) = device() else { return };
+    let draw = Draw(device);
+    let normal = |shape: &[i64]| draw.normal(shape);
+    let (count, head_dim, states) = (128, 64, 128);
+    for heads in [16, 32, 64] {
+        let inner = heads * head_dim;
+        let mut ssm = normal(&[count, heads, head_dim, states]);
+        let bytes = 8.0 * (count * inner * states) as f64;
+        let report = |name: &str, step: &mut dyn FnMut() -> Tensor| {
+            let mut run = |steps: u32| {
+                let start = Instant::now();
+                for _ in 1..steps {
+                    let _ = step();
+                }
+                // Reading a value waits for all of them.
+                let _ = step().sum(Kind::Float).double_value(&[]);
+                start.elapsed().as_secs_f64() / f64::from(steps)
+            };
+            run(20);
+            let time = run(500);
+            let (micro, rate) = (time * 1e6, bytes / time / 1e9);
+            println!("{name}, {heads} heads: {micro:.1} us a step, {rate:.0} GB/s of state");
+        };
+        let other = ssm.copy();
+        report("copy of the state", &mut || {
+            ssm.copy_(&other);
+            ssm.narrow(0, 0, 1)
+        });
+
+        let channels = inner + 2 * states;
+        let projected = draw.projected(count, inner + channels + heads, Kind::BFloat16);
+        let (conv_weight, conv_bias) = (normal(&[channels, 1, 4]), normal(&[channels]));
+        let [dt_bias, a_log, d] = [0; 3].map(|_| normal(&[heads]));
+        let weights = Mamba2 {
+            conv_weight: &conv_weight,
+            conv_bias: &conv_bias,
+            dt_bias: &dt_bias,
+            a_log: &a_log,
+            d: &d,
+            head_dim,
+            states,
+            groups: 1,
+        };
+        let mut tail = normal(&[count, 3, channels]);
+        report("Mamba-2", &mut || {
+            mamba2(&projected, &weights, &mut tail, &mut ssm, Rows::default())
+        });
+
+        for rank in [1, 4] {
+            let angles = states / 4;
+            let width = 2 * inner + 2 * rank * states + 3 * heads + angles;
+            let projected = draw.projected(count, width, Kind::BFloat16);
+            let [b_bias, c_bias] = [0; 2].map(|_| normal(&[heads, rank, states]));
+            let [b_norm, c_norm] = [0; 2].map(|_| normal(&[states]));
+            let mimo = [0; 3].map(|_| normal(&[heads, rank, head_dim]));
+            let weights = Mamba3 {
+                dt_bias: &dt_bias,
+                b_norm: &b_norm,
+                c_norm: &c_norm,
+                b_bias: &b_bias,
+                c_bias: &c_bias,
+                d: &d,
+                mimo: (rank > 1).then(|| mimo.each_ref()),
+                norm: None,
+                head_dim,
+                states,
+                groups: 1,
+                rank,
+                angles,
+                halves: rank > 1,
+                heavy_tail: false,
+                floor: 1e-4,
+            };
+            let mut angle = normal(&[count, heads, angles]);
+            let mut k = normal(&[count, rank, heads, states]);
+            let mut v = normal(&[count, heads, head_dim]);
+            report(&format!("Mamba-3 of rank {rank}"), &mut || {
+                let state = Mamba3State {
+                    angle: &mut angle,
+                    ssm: &mut ssm,
+                    k: &mut k,
+                    v: &mut v,
+                };
+                mamba3(&projected, &weights, state, Rows::default())
+            });
         }
     }
 }
