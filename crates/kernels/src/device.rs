@@ -52,12 +52,13 @@ macro_rules! operators {
 }
 
 operators!(
-    cistron_add_norm,
     cistron_attention_step,
-    cistron_gated_norm,
     cistron_mamba2_step,
     cistron_mamba3_step,
     cistron_swiglu,
+    cistron_add_norm,
+    cistron_gated_norm,
+    cistron_rotary
 );
 
 /// Whether the kernels take activations of this kind and device.

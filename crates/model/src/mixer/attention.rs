@@ -37,10 +37,8 @@ impl Attention {
     /// Rotated queries and keys, and values: `[tokens, heads, head_dim]` each.
     fn project(&self, u: &Tensor, positions: &Tensor) -> (Tensor, Tensor, Tensor) {
         let qkv = linear(u, &self.qkv).reshape([-1, 3, self.heads, self.head_dim]);
-        // Taken apart at once: the gradient is put together at once, too.
-        let parts = qkv.unbind(1);
-        let rotate = |i: usize| rotary::rotate(&parts[i], positions, self.rotary_dim);
-        (rotate(0), rotate(1), parts[2].shallow_clone())
+        let [q, k, v] = rotary::rotate_joined(&qkv, positions, self.rotary_dim);
+        (q, k, v)
     }
 
     fn finish(&self, y: &Tensor) -> Tensor {
