@@ -5,6 +5,7 @@ mod corpus;
 mod doctor;
 mod eval;
 mod generate;
+mod genes;
 mod model;
 mod pretrain;
 mod saturate;

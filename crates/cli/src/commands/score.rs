@@ -20,7 +20,7 @@ use cistron_variant::vcf::Reader;
 use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::commands::{command_line, eval, saturate};
+use crate::commands::{command_line, eval, genes, saturate};
 use crate::failure::Usage;
 use crate::global::Global;
 use crate::models::InferenceArg;
@@ -34,6 +34,8 @@ pub enum ScoreCommand {
     Vcf(Vcf),
     /// Score every single-nucleotide change of a region or of whole contigs
     Saturate(saturate::Saturate),
+    /// Score genes by what premature stop codons do, beside essentiality labels
+    Genes(genes::Genes),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -172,6 +174,7 @@ pub fn run(global: &Global, command: ScoreCommand) -> anyhow::Result<()> {
     match command {
         ScoreCommand::Vcf(command) => score_vcf(global, command),
         ScoreCommand::Saturate(command) => saturate::run(global, &command),
+        ScoreCommand::Genes(command) => genes::run(global, &command),
     }
 }
 
