@@ -423,7 +423,7 @@ pub fn attention(
     attention_plain(qkv, sizes, k, v, seen, rows)
 }
 
-/// [`attention`] in plain operators.
+/// [`attention()`] in plain operators.
 pub fn attention_plain(
     qkv: &Tensor,
     sizes: Attention,
