@@ -135,12 +135,16 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
   if (channel < in.channels && first < in.tokens) {
     float weight[W][CHANNELS];
     Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
+    int64_t place[W];                 // place[j]: position j tokens back
     load_weights<W>(in, channel, weight, bias);
 #pragma unroll
     for (int j = 1; j < W; ++j)
       window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
 #pragma unroll
-    for (int j = 0; j < W; ++j) inner[j] = zeros();
+    for (int j = 0; j < W; ++j) {
+      inner[j] = zeros();
+      place[j] = -1;
+    }
     const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
 #pragma unroll 2
     for (int64_t t = first; t < last + W - 1; ++t) {
@@ -148,11 +152,14 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
       for (int j = W - 1; j > 0; --j) {
         window[j] = window[j - 1];
         inner[j] = inner[j - 1];
+        place[j] = place[j - 1];
       }
       inner[0] = zeros();
+      place[0] = -1;
       if (t < in.tokens) {
         window[0] = load(in.x + t * in.stride + channel);
         const int64_t position = __ldg(in.position + t);
+        place[0] = position;
         const Values sum = before_silu<W>(in, window, weight, bias, t, position, channel);
         const Values dout = load(dy + t * in.channels + channel);
 #pragma unroll
@@ -171,19 +178,18 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_b
 #pragma unroll
           for (int i = 0; i < CHANNELS; ++i) total[W][i] += inner[0].value[i];
         }
-        // What reached this token from another sequence does not flow back over the border.
-#pragma unroll
-        for (int j = 1; j < W; ++j)
-          if (position < j) inner[j] = zeros();
       }
       const int64_t s = t - (W - 1);
       if (s >= first && s < last) {
         Values out = zeros();
 #pragma unroll
         for (int j = 0; j < W; ++j)
+          // Token t - j, W - 1 - j after this one, is of the same sequence.
+          if (place[j] >= W - 1 - j) {
 #pragma unroll
-          for (int i = 0; i < CHANNELS; ++i)
-            out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
+            for (int i = 0; i < CHANNELS; ++i)
+              out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
+          }
         store(dx + s * in.channels + channel, out);
       }
     }

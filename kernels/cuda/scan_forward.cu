@@ -260,7 +260,11 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
 }  // namespace
 
 bool scan_supported(int head_dim, int state, int rank, int angles) {
-  return dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
+  // What the largest backward kernel takes; smaller chips run the plain form.
+  int device = 0, shared = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return shared >= 116 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
 }
 
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
