@@ -78,6 +78,11 @@ impl TensorFile {
         })
     }
 
+    /// Where the file lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The string pairs of the header.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.metadata

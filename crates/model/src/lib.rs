@@ -18,6 +18,7 @@ pub mod hnet;
 pub mod inspect;
 mod isotropic;
 pub mod loss;
+pub mod lyra;
 pub mod mixer;
 pub mod params;
 mod routing;

@@ -380,7 +380,7 @@ impl Spec {
 }
 
 /// FNV-1a of a name: a stable stream number.
-fn stream(name: &str) -> u64 {
+pub(crate) fn stream(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

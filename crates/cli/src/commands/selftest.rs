@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use cistron_model::golden;
+use cistron_model::lyra::parity;
 use clap::Args;
 
 use crate::global::Global;
 use crate::output;
 
 /// The project's own golden files, inside the binary.
-const BUNDLED: [(&str, &[u8]); 3] = [
+const BUNDLED: [(&str, &[u8]); 4] = [
     (
         "hnet_isotropic.safetensors",
         include_bytes!("../../../../tests/golden/hnet_isotropic.safetensors"),
@@ -22,6 +23,10 @@ const BUNDLED: [(&str, &[u8]); 3] = [
         "hnet_2stage_dnahnet.safetensors",
         include_bytes!("../../../../tests/golden/hnet_2stage_dnahnet.safetensors"),
     ),
+    (
+        "lyra.safetensors",
+        include_bytes!("../../../../tests/golden/lyra.safetensors"),
+    ),
 ];
 
 #[derive(Debug, Args)]
@@ -33,7 +38,9 @@ Examples:
 
 Runs small models of the reference implementation and prints the largest distance of logits,
 boundaries (tokens that differ), losses (absolute) and sampled gradient entries (over the norm of
-their tensor). Exit status 1 when a file is beyond 2e-5, 0, 2e-6 and 2e-4.")]
+their tensor). Exit status 1 when a file is beyond 2e-5, 0, 2e-6 and 2e-4. For a Lyra network it
+prints the distance of the outputs, over three forms of S4D, and of the gradients, each relative to
+its norm, within 1e-5 and 1e-4.")]
 pub struct Selftest {
     /// Golden file; repeatable [default: those inside the binary]
     #[arg(long, value_name = "FILE")]
@@ -60,20 +67,31 @@ pub fn run(global: &Global, command: Selftest) -> anyhow::Result<()> {
     output::print("file\tlogits\tboundaries\tlosses\tgradients\tworst gradient\tverdict\n")?;
     let mut failed = Vec::new();
     for path in &files {
+        if parity::is_lyra(path)? {
+            let lyra = parity::check(path, device)?;
+            output::print(&format!(
+                "{}\t{:.1e}\t.\t.\t{:.1e}\t{}\t{}\n",
+                name(path),
+                lyra.outputs,
+                lyra.gradients,
+                lyra.worst_gradient,
+                verdict(lyra.holds())
+            ))?;
+            if !lyra.holds() {
+                failed.push(name(path));
+            }
+            continue;
+        }
         let parity = golden::check(path, device)?;
-        let verdict = if parity.holds() {
-            "ok"
-        } else {
-            "BEYOND TOLERANCE"
-        };
         output::print(&format!(
-            "{}\t{:.1e}\t{}\t{:.1e}\t{:.1e}\t{}\t{verdict}\n",
+            "{}\t{:.1e}\t{}\t{:.1e}\t{:.1e}\t{}\t{}\n",
             name(path),
             parity.logits,
             parity.boundaries,
             parity.losses,
             parity.gradients,
-            parity.worst_gradient
+            parity.worst_gradient,
+            verdict(parity.holds())
         ))?;
         if !parity.holds() {
             failed.push(name(path));
@@ -83,11 +101,17 @@ pub fn run(global: &Global, command: Selftest) -> anyhow::Result<()> {
         return Ok(());
     }
     anyhow::bail!(
-        "{} beyond the tolerance (logits {:.0e}, boundaries 0, losses {:.0e}, gradients {:.0e}); \
-         try --device cpu, and report it with the output of `cistron doctor`",
+        "{} beyond the tolerance (logits {:.0e}, boundaries 0, losses {:.0e}, gradients {:.0e}; of \
+         Lyra outputs {:.0e}, gradients {:.0e}); try --device cpu, and report it with the output of `cistron doctor`",
         failed.join(", "),
         golden::LOGITS,
         golden::LOSSES,
-        golden::GRADIENTS
+        golden::GRADIENTS,
+        parity::OUTPUTS,
+        parity::GRADIENTS
     )
+}
+
+fn verdict(holds: bool) -> &'static str {
+    if holds { "ok" } else { "BEYOND TOLERANCE" }
 }

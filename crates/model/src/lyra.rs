@@ -1,0 +1,345 @@
+//! Lyra: projected gated convolutions and one diagonal state space, about 50,000 parameters, for
+//! learning fitness and other labels from sequences (arXiv 2503.16351).
+//!
+//! ```text
+//! x0 = W_e u + b_e          u: one-hot letters or embeddings [B, L, d_input]
+//! x1 = PGC(x0, 1/4)         out_norm(W_out (g ⊙ conv(a))), [a, g] = in_norm(W_in x)
+//! x2 = PGC(x1, 2)
+//! x3 = x2 + S4D(norm(x2))   GLU(W (GELU(K * z + D z)))
+//! y  = W_o mean(x3) + b_o   over the positions of the sequence
+//! ```
+//!
+//! Without gates and nonlinearities the map is linear in `u`, so only additive landscapes are
+//! fitted. A gated convolution multiplies within its window; products of distant positions arise
+//! in GELU and GLU, of what the kernels K have gathered.
+
+mod config;
+mod params;
+pub mod parity;
+mod pgc;
+mod s4d;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::checkpoint::{TensorFile, write_tensors};
+use crate::error::ModelError;
+pub use config::{LyraConfig, Pooling};
+pub use params::{Group, LyraParams};
+use pgc::{Pgc, norm};
+pub use s4d::Form;
+use s4d::{Kernel, convolve};
+
+/// Unique windows have to be this many times fewer than positions to be worth while.
+const SHARING: i64 = 6;
+
+/// A Lyra network in fp32.
+#[derive(Debug)]
+pub struct Lyra {
+    config: LyraConfig,
+    params: LyraParams,
+    encoder: (Tensor, Tensor),
+    gated: Vec<Pgc>,
+    blocks: Vec<Block>,
+    decoder: (Tensor, Tensor),
+    position: Option<Position>,
+    device: Device,
+}
+
+/// What [`Pooling::Position`] adds, `[L, D]` each.
+#[derive(Debug)]
+struct Position {
+    code: Tensor,
+    pool: Tensor,
+}
+
+/// A residual S4D block.
+#[derive(Debug)]
+struct Block {
+    norm: Tensor,
+    forward: Kernel,
+    backward: Option<Kernel>,
+    skip: Tensor,
+    output: (Tensor, Tensor),
+}
+
+impl Lyra {
+    /// A network with freshly drawn parameters; the same seed gives the same ones everywhere.
+    ///
+    /// # Errors
+    ///
+    /// The configuration is not valid.
+    pub fn new(config: &LyraConfig, seed: u64, device: Device) -> Result<Self, ModelError> {
+        config.validate()?;
+        let params = LyraParams::init(config, seed, device);
+        Ok(Self::with_params(config.clone(), params, device))
+    }
+
+    /// Reads what [`Lyra::save`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing, damaged or of another configuration.
+    pub fn load(config: &LyraConfig, path: &Path, device: Device) -> Result<Self, ModelError> {
+        Self::read(config, &TensorFile::open(path)?, "", device)
+    }
+
+    fn read(
+        config: &LyraConfig,
+        file: &TensorFile,
+        prefix: &str,
+        device: Device,
+    ) -> Result<Self, ModelError> {
+        config.validate()?;
+        let params = LyraParams::read(config, file, prefix, device)?;
+        Ok(Self::with_params(config.clone(), params, device))
+    }
+
+    /// Writes the parameters as safetensors, under their published names.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ModelError> {
+        let tensors: Vec<(String, Tensor)> = self
+            .params
+            .iter()
+            .map(|(name, tensor, _)| (name.to_owned(), tensor.detach()))
+            .collect();
+        write_tensors(path, &tensors, &BTreeMap::new())
+    }
+
+    fn with_params(config: LyraConfig, params: LyraParams, device: Device) -> Self {
+        let pair = |name: &str| {
+            let get = |part: &str| params.tensor(&format!("{name}.{part}"));
+            (get("weight"), get("bias"))
+        };
+        let kernel = |name: String| {
+            let get = |part: &str| params.tensor(&format!("{name}.{part}"));
+            Kernel {
+                log_dt: get("log_dt"),
+                log_a_real: get("log_A_real"),
+                a_imag: get("A_imag"),
+                c: get("C"),
+            }
+        };
+        let block = |i: i64| {
+            let prefix = params::block(i);
+            let (weight, bias) = pair(&format!("{prefix}s4d.output_linear.0"));
+            Block {
+                norm: params.tensor(&format!("{prefix}norm.weight")),
+                forward: kernel(format!("{prefix}s4d.kernel")),
+                backward: config
+                    .bidirectional
+                    .then(|| kernel(format!("{prefix}s4d.kernel_backward"))),
+                skip: params.tensor(&format!("{prefix}s4d.D")),
+                output: (weight.squeeze_dim(-1), bias),
+            }
+        };
+        let gated = (1..=config.expansions.len()).map(|number| Pgc::new(&config, number, &params));
+        Self {
+            encoder: pair("encoder"),
+            gated: gated.collect(),
+            blocks: (0..config.depth).map(block).collect(),
+            decoder: pair("decoder"),
+            position: (config.pooling == Pooling::Position).then(|| Position {
+                code: params.tensor("position.weight"),
+                pool: params.tensor("pool.weight"),
+            }),
+            config,
+            params,
+            device,
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &LyraConfig {
+        &self.config
+    }
+
+    /// The parameters.
+    pub fn params(&self) -> &LyraParams {
+        &self.params
+    }
+
+    /// Where the parameters lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Outputs for inputs `[B, L, d_input]`: `[B, d_output]`, or `[B, L, d_output]` without
+    /// pooling. `mask` `[B, L]` is 1 at the positions of a sequence and 0 at those that fill it
+    /// up on the right; without it all count. `train` switches dropout on.
+    ///
+    /// # Panics
+    ///
+    /// With position pooling, which takes letters: see [`Lyra::letters`].
+    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>, train: bool) -> Tensor {
+        self.forward_by(x, mask, train, Form::Auto)
+    }
+
+    /// As [`Lyra::forward`], with S4D in the given form.
+    pub fn forward_by(&self, x: &Tensor, mask: Option<&Tensor>, train: bool, form: Form) -> Tensor {
+        assert!(
+            self.position.is_none(),
+            "position pooling needs a wild type"
+        );
+        let mask = mask.map(|mask| mask.to_kind(Kind::Float).unsqueeze(-1));
+        let x = x.linear(&self.encoder.0, Some(&self.encoder.1));
+        let x = self.local(x, mask.as_ref());
+        self.readout(&self.mix(x, train, form), mask.as_ref(), None)
+    }
+
+    /// Outputs for letters, i64 `[B, L]` with numbers below `d_input`; `d_input` itself stands
+    /// for no letter, right of the end. `wild_type` `[1, L]` is for position pooling alone.
+    ///
+    /// Equal to [`Lyra::forward`] of the one-hot letters. What the gated convolutions make of a
+    /// window is worked out once for all its occurrences in the batch, where that is less work.
+    ///
+    /// # Panics
+    ///
+    /// With position pooling, when there is no wild type or another length.
+    pub fn letters(&self, letters: &Tensor, wild_type: Option<&Tensor>, train: bool) -> Tensor {
+        let mask = letters.ne(self.config.d_input);
+        let mask = (!bool::try_from(mask.all()).unwrap_or(false))
+            .then(|| mask.to_kind(Kind::Float).unsqueeze(-1));
+        match &self.position {
+            None => {
+                let x = self.mix(
+                    self.local_letters(letters, mask.as_ref()),
+                    train,
+                    Form::Auto,
+                );
+                self.readout(&x, mask.as_ref(), None)
+            }
+            Some(Position { pool, .. }) => {
+                let wild_type = wild_type.expect("position pooling needs a wild type");
+                assert_eq!(letters.size()[1], pool.size()[0], "the wild type's length");
+                // In one batch, so that windows are shared with the wild type.
+                let both = Tensor::cat(&[wild_type, letters], 0);
+                let x = self.mix(self.local_letters(&both, None), train, Form::Auto);
+                let rows = letters.size()[0];
+                let difference = x.narrow(0, 1, rows) - x.narrow(0, 0, 1);
+                self.readout(&difference, mask.as_ref(), Some(pool))
+            }
+        }
+    }
+
+    /// The gated convolutions.
+    fn local(&self, mut x: Tensor, mask: Option<&Tensor>) -> Tensor {
+        for layer in &self.gated {
+            x = layer.forward(&x, mask);
+        }
+        x
+    }
+
+    /// The encoder for letters `[B, L]` at `positions`, of a shape that broadcasts to that.
+    fn embed(&self, letters: &Tensor, positions: &Tensor) -> Tensor {
+        let (weight, bias) = &self.encoder;
+        let none = Tensor::zeros([1, self.config.d_model], (Kind::Float, self.device));
+        let table = Tensor::cat(&[weight.transpose(0, 1), none], 0) + bias;
+        let x = Tensor::embedding(&table, letters, -1, false, false);
+        match &self.position {
+            None => x,
+            Some(Position { code, .. }) => x + Tensor::embedding(code, positions, -1, false, false),
+        }
+    }
+
+    /// Encoder and gated convolutions for letters, by unique windows where they are few.
+    fn local_letters(&self, letters: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        let (left, right) = self.config.reach();
+        let width = left + right + 1;
+        let (batch, length) = letters.size2().expect("[B, L]");
+        let integer = (Kind::Int64, self.device);
+        let positions = Tensor::arange(length, integer);
+        let base = self.config.d_input + 1;
+        let places = if self.position.is_some() { length } else { 1 };
+        if places as f64 * (base as f64).powi(width as i32) < 9e18 {
+            let windows = letters
+                .pad([left, right], "constant", self.config.d_input as f64)
+                .unfold(1, width, 1);
+            let digits: Vec<i64> = (0..width).map(|i| base.pow(i as u32)).collect();
+            let digits = Tensor::from_slice(&digits).to_device(self.device);
+            let over = [-1i64].as_slice();
+            let mut codes = (&windows * &digits).sum_dim_intlist(over, false, Kind::Int64);
+            if self.position.is_some() {
+                codes += &positions * base.pow(width as u32);
+            }
+            let (unique, inverse, _) = codes.internal_unique2(true, true, false);
+            if unique.size()[0] * SHARING <= batch * length {
+                let unique = unique.unsqueeze(-1);
+                let letters = unique.divide_tensor_mode(&digits, "floor").remainder(base);
+                let place = unique.divide_scalar_mode(base.pow(width as u32), "floor");
+                let around = place + Tensor::arange(width, integer) - left;
+                let mask = letters.ne(self.config.d_input);
+                let mask = mask.to_kind(Kind::Float).unsqueeze(-1);
+                let x = self.embed(&letters, &around.clamp(0, length - 1));
+                return self
+                    .local(x, Some(&mask))
+                    .select(1, left)
+                    .index_select(0, &inverse.reshape([-1]))
+                    .reshape([batch, length, self.config.d_model]);
+            }
+        }
+        self.local(self.embed(letters, &positions), mask)
+    }
+
+    /// The residual S4D blocks.
+    fn mix(&self, mut x: Tensor, train: bool, form: Form) -> Tensor {
+        for block in &self.blocks {
+            x = &x + self.block(block, &x, train, form);
+        }
+        x
+    }
+
+    fn block(&self, block: &Block, x: &Tensor, train: bool, form: Form) -> Tensor {
+        let nonlinear = self.config.nonlinear;
+        let u = if nonlinear {
+            norm(x, &block.norm)
+        } else {
+            x * &block.norm
+        };
+        let y = convolve(&u, &block.forward, block.backward.as_ref(), form) + u * &block.skip;
+        let y = if nonlinear { y.gelu("none") } else { y };
+        let y = self
+            .drop(y, train)
+            .linear(&block.output.0, Some(&block.output.1));
+        let y = if nonlinear {
+            y.glu(-1)
+        } else {
+            y.narrow(-1, 0, self.config.d_model)
+        };
+        self.drop(y, train)
+    }
+
+    /// Leaves out whole channels, the same at every position.
+    fn drop(&self, x: Tensor, train: bool) -> Tensor {
+        if !train || self.config.dropout == 0.0 {
+            return x;
+        }
+        let shape = [x.size()[0], 1, x.size()[2]];
+        x * Tensor::ones(shape, (Kind::Float, self.device)).dropout(self.config.dropout, true)
+    }
+
+    fn readout(&self, x: &Tensor, mask: Option<&Tensor>, pool: Option<&Tensor>) -> Tensor {
+        let (weight, bias) = &self.decoder;
+        let over = [1i64].as_slice();
+        let pooled = match (self.config.pooling, mask, pool) {
+            (Pooling::None, ..) => x.shallow_clone(),
+            (Pooling::Mean, None, _) => x.mean_dim(over, false, Kind::Float),
+            (Pooling::Mean, Some(mask), _) => {
+                let count = mask
+                    .sum_dim_intlist(over, false, Kind::Float)
+                    .clamp_min(1.0);
+                (x * mask).sum_dim_intlist(over, false, Kind::Float) / count
+            }
+            (Pooling::Position, _, pool) => {
+                let pool = pool.expect("the weights of position pooling");
+                (x * pool).sum_dim_intlist(over, false, Kind::Float)
+            }
+        };
+        pooled.linear(weight, Some(bias))
+    }
+}

@@ -1,0 +1,148 @@
+//! The shape of a Lyra network.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::ModelError;
+
+/// How the positions of a sequence become one vector.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooling {
+    /// The mean over the positions of the sequence.
+    #[default]
+    Mean,
+    /// None: one output a position.
+    None,
+    /// A sum over positions, each channel weighted by position, of the difference to the same
+    /// network's vectors of a wild type; and a learned code of each position is added to its
+    /// letter. Not of the published network, whose mean forgets where a substitution is.
+    Position,
+}
+
+/// The shape of a [`Lyra`](super::Lyra) network. The default, but for the two sizes that data
+/// decide, is the published one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LyraConfig {
+    /// Width of the input: letters of the alphabet, or width of an embedding.
+    pub d_input: i64,
+    /// Number of outputs.
+    pub d_output: i64,
+    /// Width D of the network.
+    pub d_model: i64,
+    /// Size N of the state of a channel; even, as poles come in conjugate pairs.
+    pub d_state: i64,
+    /// Chance of a channel to be left out in training.
+    pub dropout: f64,
+    /// Taps of the depthwise convolutions; odd, unless `causal`.
+    pub kernel_size: i64,
+    /// Width of each projected gated convolution over D.
+    pub expansions: Vec<f64>,
+    /// Residual S4D blocks.
+    pub depth: i64,
+    /// S4D kernels that also look to the right.
+    pub bidirectional: bool,
+    /// Convolutions that look to the left alone, so that position t depends on 0..=t.
+    pub causal: bool,
+    /// Gates, GELU and GLU. Without them, and without norms, the network is a linear map.
+    pub nonlinear: bool,
+    /// From positions to the output.
+    pub pooling: Pooling,
+    /// Length of the wild type, for [`Pooling::Position`] alone.
+    pub length: Option<i64>,
+}
+
+impl Default for LyraConfig {
+    fn default() -> Self {
+        Self {
+            d_input: 20,
+            d_output: 1,
+            d_model: 64,
+            d_state: 64,
+            dropout: 0.2,
+            kernel_size: 3,
+            expansions: vec![0.25, 2.0],
+            depth: 1,
+            bidirectional: false,
+            causal: false,
+            nonlinear: true,
+            pooling: Pooling::Mean,
+            length: None,
+        }
+    }
+}
+
+impl LyraConfig {
+    /// Refuses shapes that cannot be built.
+    ///
+    /// # Errors
+    ///
+    /// Names the first key at fault.
+    pub fn validate(&self) -> Result<(), ModelError> {
+        let positive = [
+            ("d_input", self.d_input),
+            ("d_output", self.d_output),
+            ("d_model", self.d_model),
+            ("d_state", self.d_state),
+            ("kernel_size", self.kernel_size),
+        ];
+        for (key, value) in positive {
+            if !(1..=65_536).contains(&value) {
+                let problem = format!("{value}; expected a number from 1 to 65536");
+                return Err(ModelError::config(key, problem));
+            }
+        }
+        let refuse = |key: &str, problem: String| Err(ModelError::config(key, problem));
+        if self.d_state % 2 != 0 {
+            let problem = format!("{}; expected an even number", self.d_state);
+            return refuse("d_state", problem);
+        }
+        if self.kernel_size % 2 == 0 && !self.causal {
+            let problem = format!(
+                "{}; expected an odd number, or causal convolutions",
+                self.kernel_size
+            );
+            return refuse("kernel_size", problem);
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let problem = format!("{}; expected at least 0 and below 1", self.dropout);
+            return refuse("dropout", problem);
+        }
+        if !(0..=64).contains(&self.depth) {
+            let problem = format!("{}; expected 0 to 64", self.depth);
+            return refuse("depth", problem);
+        }
+        for &expansion in &self.expansions {
+            if !(self.inner(expansion) >= 1 && expansion <= 64.0) {
+                let problem = format!("{expansion}; expected at least 1/d_model and at most 64");
+                return refuse("expansions", problem);
+            }
+        }
+        if self.causal && self.bidirectional {
+            let problem = "a kernel that looks both ways is not causal; take one of them";
+            return refuse("bidirectional", problem.into());
+        }
+        match (self.pooling, self.length) {
+            (Pooling::Position, Some(length)) if length > 0 => Ok(()),
+            (Pooling::Position, _) => refuse("length", "position pooling needs one".into()),
+            (_, None) => Ok(()),
+            (_, Some(_)) => refuse("length", "goes with position pooling alone".into()),
+        }
+    }
+
+    /// Width of a gated convolution of this expansion.
+    pub(super) fn inner(&self, expansion: f64) -> i64 {
+        (expansion * self.d_model as f64) as i64
+    }
+
+    /// Positions to the left and to the right that the gated convolutions see.
+    pub(super) fn reach(&self) -> (i64, i64) {
+        let layers = self.expansions.len() as i64;
+        let taps = self.kernel_size - 1;
+        if self.causal {
+            (layers * taps, 0)
+        } else {
+            (layers * taps / 2, layers * taps / 2)
+        }
+    }
+}
