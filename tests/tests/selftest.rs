@@ -51,8 +51,13 @@ fn rows(finished: &Finished) -> Vec<Vec<String>> {
 #[test]
 fn the_reference_is_met() {
     let rows = rows(&selftest(&[]).expect(0));
-    assert_eq!(rows.len(), 3);
-    for row in rows {
+    assert_eq!(rows.len(), 4);
+    let (networks, lyra) = rows.split_at(3);
+    assert_eq!(
+        (lyra[0][0].as_str(), lyra[0][6].as_str()),
+        ("lyra.safetensors", "ok")
+    );
+    for row in networks {
         let number = |i: usize| row[i].parse::<f64>().unwrap();
         assert!(number(1) <= 2e-5, "logits: {row:?}");
         assert_eq!(number(2), 0.0, "boundaries: {row:?}");
