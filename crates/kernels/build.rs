@@ -44,7 +44,7 @@ fn main() {
         compiler.define("CISTRON_CUDA", None).include(&cuda.include);
     }
     let cpp = compiler.get_compiler();
-    println!("cargo:rustc-check-cfg=cfg(cistron_cuda)");
+    println!("cargo:rustc-check-cfg=cfg(cistron_cuda, cistron_nccl)");
     if cuda.is_some() {
         println!("cargo:rustc-cfg=cistron_cuda");
     }
@@ -63,6 +63,16 @@ fn main() {
     for source in [files(&root, "cpp"), files(&root.join("ops"), "cpp")].concat() {
         jobs.push(Job::new(cpp.to_command(), source, &out));
     }
+    let nccl = cuda.as_ref().and_then(|_| nccl_header(&lib));
+    if let Some(header) = &nccl {
+        let source = root.join("nccl/group.cpp");
+        let mut command = cpp.to_command();
+        command.arg("-DUSE_C10D_NCCL").arg("-I").arg(header);
+        jobs.push(Job::shared(command, source, out.join("libcistron_nccl.so")));
+        println!("cargo:rustc-cfg=cistron_nccl");
+    } else if cuda.is_some() {
+        println!("cargo:warning=nccl.h is not found: the build trains on one GPU at a time");
+    }
     let objects = run(jobs);
 
     cc::Build::new()
@@ -76,6 +86,14 @@ fn main() {
         println!("cargo:rustc-link-lib=dylib=pthread");
     }
     println!("cargo:rustc-link-lib=dylib=dl");
+}
+
+/// The folder of `nccl.h`: beside libtorch's wheel, or the system's.
+fn nccl_header(torch_lib: &Path) -> Option<PathBuf> {
+    let wheel = torch_lib.join("../../nvidia/nccl/include");
+    [wheel, PathBuf::from("/usr/include")]
+        .into_iter()
+        .find(|folder| folder.join("nccl.h").is_file())
 }
 
 /// The CUDA toolkit.
@@ -168,17 +186,29 @@ struct Job {
     command: Command,
     source: PathBuf,
     object: PathBuf,
+    /// Whether it becomes a part of the library.
+    linked: bool,
 }
 
 impl Job {
     fn new(mut command: Command, source: PathBuf, out: &Path) -> Self {
         let name = source.file_name().expect("a source is a file");
         let object = out.join(name).with_added_extension("o");
+        command.arg("-c");
+        Self::made(command, source, object, true)
+    }
+
+    /// A shared object, which finds its symbols in what is loaded before it.
+    fn shared(mut command: Command, source: PathBuf, object: PathBuf) -> Self {
+        command.args(["-shared", "-fPIC", "-fvisibility=hidden"]);
+        Self::made(command, source, object, false)
+    }
+
+    fn made(mut command: Command, source: PathBuf, object: PathBuf, linked: bool) -> Self {
         command
             .arg("-MMD")
             .arg("-MF")
             .arg(object.with_extension("d"))
-            .arg("-c")
             .arg(&source)
             .arg("-o")
             .arg(&object);
@@ -186,13 +216,22 @@ impl Job {
             command,
             source,
             object,
+            linked,
         }
+    }
+
+    /// The command without its environment, much of which changes from build to build.
+    fn words(&self) -> String {
+        let words: Vec<&OsStr> = std::iter::once(self.command.get_program())
+            .chain(self.command.get_args())
+            .collect();
+        format!("{words:?}")
     }
 
     /// Whether the object is that of this command, and younger than all that it was made from.
     fn fresh(&self) -> bool {
         let same = fs::read_to_string(self.object.with_extension("command"))
-            .is_ok_and(|command| command == format!("{:?}", self.command));
+            .is_ok_and(|command| command == self.words());
         let Some(made) = modified(&self.object).filter(|_| same) else {
             return false;
         };
@@ -214,14 +253,15 @@ impl Job {
             self.source.display(),
             self.command
         );
-        let command = format!("{:?}", self.command);
-        fs::write(self.object.with_extension("command"), command).expect("OUT_DIR is writable");
+        fs::write(self.object.with_extension("command"), self.words())
+            .expect("OUT_DIR is writable");
     }
 }
 
 /// Runs all jobs, at most two at a time: nvcc takes gigabytes. Returns the objects.
 fn run(jobs: Vec<Job>) -> Vec<PathBuf> {
-    let objects = jobs.iter().map(|job| job.object.clone()).collect();
+    let linked = jobs.iter().filter(|job| job.linked);
+    let objects = linked.map(|job| job.object.clone()).collect();
     let workers = env::var("NUM_JOBS").map_or(1, |n| n.parse().unwrap_or(1).clamp(1, 2));
     let queue = Mutex::new(jobs.into_iter());
     let next = || queue.lock().expect("no holder panics").next();

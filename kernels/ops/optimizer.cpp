@@ -2,6 +2,7 @@
 #include "../shim.h"
 
 #include <ATen/ATen.h>
+#include <ATen/ops/_foreach_copy.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_fused_adamw.h>
@@ -53,6 +54,16 @@ bool cistron_scale(at::Tensor* const* tensors, std::size_t count, double factor,
     c10::AutoGradMode no_grad(false);
     auto all = list(tensors, count);
     at::_foreach_mul_(all, factor);
+  });
+}
+
+// Copies tensors into others: the targets, then as many sources.
+bool cistron_copy(at::Tensor* const* tensors, std::size_t count, char* error, std::size_t size) {
+  return guarded(error, size, [&] {
+    if (count == 0) return;
+    c10::AutoGradMode no_grad(false);
+    auto to = list(tensors, count), from = list(tensors + count, count);
+    at::_foreach_copy_(to, from);
   });
 }
 }

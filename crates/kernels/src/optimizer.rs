@@ -28,6 +28,12 @@ mod ffi {
             error: *mut c_char,
             size: usize,
         ) -> *mut super::c_void;
+        pub fn cistron_copy(
+            tensors: *const Pointer,
+            count: usize,
+            error: *mut c_char,
+            size: usize,
+        ) -> bool;
         pub fn cistron_scale(
             tensors: *const Pointer,
             count: usize,
@@ -143,6 +149,24 @@ pub fn scale(tensors: &[Tensor], factor: f64) {
         #[allow(unsafe_code)]
         unsafe {
             ffi::cistron_scale(pointers.as_ptr(), pointers.len(), factor, error, size)
+        }
+    });
+}
+
+/// Copies each of `from` into its like of `to`.
+///
+/// # Panics
+///
+/// When they differ in number or shape.
+pub fn copy(to: &[Tensor], from: &[Tensor]) {
+    assert_eq!(to.len(), from.len(), "a copy needs pairs");
+    let pointers = [pointers(to), pointers(from)].concat();
+    call("copying", |error, size| {
+        // SAFETY: two lists of as many tensors, which live through the call; the message is
+        // as `call` has it.
+        #[allow(unsafe_code)]
+        unsafe {
+            ffi::cistron_copy(pointers.as_ptr(), to.len(), error, size)
         }
     });
 }
