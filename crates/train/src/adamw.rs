@@ -9,6 +9,7 @@ use cistron_model::checkpoint::{TensorFile, write_tensors};
 use tch::{Kind, Tensor};
 
 use crate::TrainError;
+use crate::buckets::{Stretch, flat};
 use crate::config::OptimizerConfig;
 use crate::workers::Gradients;
 
@@ -28,10 +29,23 @@ pub struct AdamW {
 struct Moments {
     first: Tensor,
     second: Tensor,
+    /// First value and number of values of the parameter that these are for, flat; none for
+    /// all of them in its shape.
+    stretch: Option<(i64, i64)>,
+}
+
+impl Moments {
+    /// What the step changes of a parameter.
+    fn value(&self, param: &Tensor) -> Tensor {
+        match self.stretch {
+            Some((start, count)) => flat(param).narrow(0, start, count),
+            None => param.shallow_clone(),
+        }
+    }
 }
 
 /// A parameter with its gradient and moments.
-type Member<'a> = (&'a Tensor, Tensor, &'a Moments);
+type Member<'a> = (Tensor, Tensor, &'a Moments);
 
 impl AdamW {
     /// No steps taken, all moments zero.
@@ -43,6 +57,7 @@ impl AdamW {
                 let moments = Moments {
                     first: zeros(&param.tensor),
                     second: zeros(&param.tensor),
+                    stretch: None,
                 };
                 (name.to_owned(), moments)
             })
@@ -57,6 +72,59 @@ impl AdamW {
     /// Steps taken.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Keeps the state of these stretches of parameters alone; steps then want gradients of
+    /// the stretches, flat, and change nothing else.
+    pub fn shard(&mut self, stretches: &[Stretch]) {
+        let mut own = BTreeMap::new();
+        for Stretch {
+            name, start, count, ..
+        } in stretches
+        {
+            let Some(moments) = self.moments.get(name) else {
+                continue;
+            };
+            let part = |moment: &Tensor| flat(moment).narrow(0, *start, *count).copy();
+            let part = Moments {
+                first: part(&moments.first),
+                second: part(&moments.second),
+                stretch: Some((*start, *count)),
+            };
+            own.insert(name.clone(), part);
+        }
+        self.moments = own;
+    }
+
+    /// The first or second moment of a parameter, or of its stretch.
+    pub fn moment(&self, name: &str, first: bool) -> Option<&Tensor> {
+        let moments = self.moments.get(name)?;
+        Some(if first {
+            &moments.first
+        } else {
+            &moments.second
+        })
+    }
+
+    /// As many steps taken, with these moments of whole parameters.
+    #[must_use]
+    pub fn with_moments(&self, first: Gradients, second: Gradients) -> Self {
+        let pairs = first.into_iter().zip(second.into_values());
+        let moments = pairs
+            .map(|((name, first), second)| {
+                let whole = Moments {
+                    first,
+                    second,
+                    stretch: None,
+                };
+                (name, whole)
+            })
+            .collect();
+        Self {
+            settings: self.settings.clone(),
+            step: self.step,
+            moments,
+        }
     }
 
     /// Takes one step with these gradients, in place.
@@ -79,11 +147,11 @@ impl AdamW {
                     continue;
                 };
                 let rate = lr * param.lr_multiplier;
-                let mut value = param.tensor.shallow_clone();
+                let mut value = moments.value(&param.tensor);
                 if param.weight_decay && self.settings.weight_decay > 0.0 {
                     let _ = value.g_mul_scalar_(1.0 - rate * self.settings.weight_decay);
                 }
-                let Moments { first, second } = moments;
+                let Moments { first, second, .. } = moments;
                 let _ = first.g_mul_scalar_(beta1);
                 let _ = first.g_add_(&(gradient * (1.0 - beta1)));
                 let _ = second.g_mul_scalar_(beta2);
@@ -116,7 +184,7 @@ impl AdamW {
                 false => 0.0,
             };
             let key = ((lr * param.lr_multiplier).to_bits(), decay.to_bits());
-            let member = (&param.tensor, gradient.contiguous(), moments);
+            let member = (moments.value(&param.tensor), gradient.contiguous(), moments);
             groups.entry(key).or_default().push(member);
         }
         for ((rate, decay), members) in groups {
@@ -193,7 +261,12 @@ impl AdamW {
                 Ok(tensor.to_device(param.tensor.device()))
             };
             let (first, second) = (read("exp_avg")?, read("exp_avg_sq")?);
-            moments.insert(name.to_owned(), Moments { first, second });
+            let whole = Moments {
+                first,
+                second,
+                stretch: None,
+            };
+            moments.insert(name.to_owned(), whole);
         }
         Ok(Self {
             settings: settings.clone(),

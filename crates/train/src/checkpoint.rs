@@ -16,6 +16,7 @@ use tch::Device;
 use crate::TrainError;
 use crate::adamw::AdamW;
 use crate::average::Average;
+use crate::collective::Alone;
 use crate::config::RunConfig;
 use crate::trainer::{Counts, Trainer};
 use crate::workers::Workers;
@@ -37,22 +38,24 @@ struct State {
     counts: Counts,
 }
 
-/// Writes a checkpoint as the folder `path`, replacing one of that name.
+/// Writes a checkpoint as the folder `path`, replacing one of that name. `optimizer` is the
+/// whole one where the trainer has a part of it.
 ///
 /// # Errors
 ///
 /// Something cannot be written; there is nothing new under `path` then.
-pub fn save(trainer: &Trainer, path: &Path) -> Result<(), TrainError> {
+pub fn save(trainer: &Trainer, optimizer: Option<&AdamW>, path: &Path) -> Result<(), TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let unfinished = path.with_file_name(format!(".{name}.tmp"));
-    let written = write(trainer, &unfinished).and_then(|()| replace(&unfinished, path));
+    let optimizer = optimizer.unwrap_or(&trainer.optimizer);
+    let written = write(trainer, optimizer, &unfinished).and_then(|()| replace(&unfinished, path));
     if written.is_err() {
         let _ = fs::remove_dir_all(&unfinished);
     }
     written
 }
 
-fn write(trainer: &Trainer, folder: &Path) -> Result<(), TrainError> {
+fn write(trainer: &Trainer, optimizer: &AdamW, folder: &Path) -> Result<(), TrainError> {
     fs::create_dir_all(folder).map_err(|error| TrainError::io(folder, error))?;
     let metadata = BTreeMap::from([
         (
@@ -62,7 +65,7 @@ fn write(trainer: &Trainer, folder: &Path) -> Result<(), TrainError> {
         ("step".to_owned(), trainer.counts.step.to_string()),
     ]);
     trainer.model.save(folder, &metadata)?;
-    trainer.optimizer.save(&folder.join(OPTIMIZER))?;
+    optimizer.save(&folder.join(OPTIMIZER))?;
     if let Some(average) = &trainer.average {
         average.save(&folder.join(AVERAGE))?;
     }
@@ -144,6 +147,8 @@ pub fn load(path: &Path, config: &RunConfig, device: Device) -> Result<Trainer, 
         average,
         counts: state.counts,
         workers: Workers::new(config.train.accumulate, device),
+        group: Alone::group(),
+        parallel: None,
     })
 }
 
@@ -207,7 +212,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step-00000000");
         let trainer = Trainer::new(&config(&[]), Device::Cpu).unwrap();
-        save(&trainer, &path).unwrap();
+        save(&trainer, None, &path).unwrap();
         assert!(load(&path, &config(&["data.length=4096"]), Device::Cpu).is_ok());
         let other = config(&["model.d_model=[16,64]", "model.cistron.alpha=0.5"]);
         let error = load(&path, &other, Device::Cpu).unwrap_err().to_string();
@@ -225,10 +230,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step-00000004");
         let trainer = Trainer::new(&config(&[]), Device::Cpu).unwrap();
-        save(&trainer, &path).unwrap();
+        save(&trainer, None, &path).unwrap();
         // A file where the unfinished folder would be.
         fs::write(folder.path().join(".step-00000004.tmp"), "").unwrap();
-        let error = save(&trainer, &path).unwrap_err().to_string();
+        let error = save(&trainer, None, &path).unwrap_err().to_string();
         assert!(error.contains(".step-00000004.tmp"), "{error}");
         assert!(load(&path, &config(&[]), Device::Cpu).is_ok());
     }
@@ -238,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("step-00000000");
         let trainer = Trainer::new(&config(&["train.ema_decay=0.9"]), Device::Cpu).unwrap();
-        save(&trainer, &path).unwrap();
+        save(&trainer, None, &path).unwrap();
         for name in [WEIGHTS, OPTIMIZER, AVERAGE] {
             let file = path.join(name);
             let whole = fs::read(&file).unwrap();

@@ -164,8 +164,14 @@ impl From<Precision> for PrecisionChoice {
 pub struct TrainConfig {
     /// Decides the initial weights and the order of the data.
     pub seed: u64,
-    /// Batches whose gradients are added up for one step.
+    /// Batches whose gradients are added up for one step, on each rank.
     pub accumulate: u64,
+    /// Sequences of a step on all ranks together, from which `accumulate` follows; 0 to
+    /// leave that as it is. A run that goes on with more or fewer ranks then takes the same
+    /// steps.
+    pub global_batch: u64,
+    /// Whether each of several ranks keeps a part of the optimizer's state alone.
+    pub zero: bool,
     /// Decay of the moving average of the weights, which is evaluated and kept as the
     /// final model; 0 for none.
     pub ema_decay: f64,
@@ -205,6 +211,8 @@ impl Default for TrainConfig {
         Self {
             seed: 0,
             accumulate: 1,
+            global_batch: 0,
+            zero: false,
             ema_decay: 0.0,
             log_every: 10,
             eval_every: 200,

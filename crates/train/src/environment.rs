@@ -17,8 +17,10 @@ pub struct Environment {
     pub cuda_devices: i64,
     /// NVIDIA driver and GPU, as the system tells them.
     pub driver: Option<String>,
-    /// Device of the run.
+    /// Device of the run, of rank 0 where there are several.
     pub device: String,
+    /// Number of data-parallel ranks.
+    pub ranks: u64,
     /// Threads of libtorch within an operator.
     pub threads: i64,
     /// Processors the system offers.
@@ -28,8 +30,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// As it is now, for a run on `device`.
-    pub fn now(device: Device) -> Self {
+    /// As it is now, for a run of `ranks` ranks on `device`.
+    pub fn now(device: Device, ranks: u64) -> Self {
         let (cuda, cuda_devices, driver) = if device.is_cuda() {
             let version = runtime::cuda_version().map(|(major, minor)| format!("{major}.{minor}"));
             (version, runtime::cuda_devices(), driver())
@@ -46,6 +48,7 @@ impl Environment {
                 Device::Cuda(index) => format!("cuda:{index}"),
                 _ => "cpu".into(),
             },
+            ranks,
             threads: i64::from(tch::get_num_threads()),
             processors: std::thread::available_parallelism().map_or(1, usize::from),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),

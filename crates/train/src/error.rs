@@ -89,6 +89,9 @@ pub enum TrainError {
         /// The last complete checkpoint.
         last: Option<PathBuf>,
     },
+    /// Ranks cannot be started, do not find each other, or are lost.
+    #[error("{0}")]
+    Ranks(String),
     /// The corpus cannot be read.
     #[error(transparent)]
     Corpus(#[from] cistron_genome::corpus::CorpusError),
@@ -101,6 +104,16 @@ pub enum TrainError {
 }
 
 impl TrainError {
+    /// The same, said by this rank.
+    pub(crate) fn on(self, rank: u64) -> Self {
+        let text = self.to_string();
+        let own = format!("rank {rank}");
+        match text.starts_with(&own) {
+            true => Self::Ranks(text),
+            false => Self::Ranks(format!("{own}: {text}")),
+        }
+    }
+
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
         Self::Io {
             path: path.to_owned(),

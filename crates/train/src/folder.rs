@@ -86,6 +86,13 @@ impl RunFolder {
         Ok((folder, checkpoint))
     }
 
+    /// The folder as another rank has made it ready.
+    pub fn at(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path

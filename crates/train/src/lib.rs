@@ -7,12 +7,14 @@
 //! | [`config`] | the TOML configuration and its schedules |
 //! | [`sampler`], [`loader`], [`batch`] | from seed and step to tokens |
 //! | [`loss`], [`gradients`], [`adamw`], [`average`] | from tokens to weights |
-//! | [`trainer`] | one optimizer step; [`collective`] is where ranks would meet |
+//! | [`trainer`] | one optimizer step |
+//! | [`collective`], [`buckets`], [`parallel`], [`launch`] | the same on several ranks |
 //! | [`folder`], [`checkpoint`], [`metrics`], [`events`] | what a run leaves behind |
 
 pub mod adamw;
 pub mod average;
 pub mod batch;
+pub mod buckets;
 mod card;
 pub mod checkpoint;
 pub mod collective;
@@ -24,9 +26,11 @@ pub mod events;
 pub mod flops;
 pub mod folder;
 pub mod gradients;
+pub mod launch;
 pub mod loader;
 pub mod loss;
 pub mod metrics;
+pub mod parallel;
 mod plan;
 mod plot;
 mod pretrain;

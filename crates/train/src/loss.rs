@@ -6,7 +6,10 @@ use cistron_model::{Config, Output, RatioStatistics};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
+use crate::TrainError;
 use crate::batch::{Batch, IGNORED};
+use crate::parallel::Totals;
+use crate::workers::Weights;
 
 /// Sums over some batches, from which losses and chunk ratios are made.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -100,19 +103,30 @@ impl Tally {
 pub struct Loss {
     /// Summed cross-entropy of the scored targets, nats; fp32 scalar.
     pub nats: Tensor,
-    /// `alpha` times the sum of the ratio losses; fp32 scalar.
+    /// `alpha` times the sum of the ratio losses of this batch; fp32 scalar.
     pub ratio: Tensor,
+    /// What the ratio losses are made of, for each routed stage.
+    stages: Vec<Stage>,
     /// `nats`, then F and G of each routed stage: fp64, still on the model's device.
     numbers: Tensor,
     /// The counts, which the host knows.
     counts: Tally,
 }
 
+/// Statistics of one routed stage.
+#[derive(Debug)]
+struct Stage {
+    statistics: RatioStatistics,
+    tokens: f64,
+    /// `alpha` and the target ratio, where there is one.
+    target: Option<(f64, f64)>,
+}
+
 impl Loss {
     /// The loss of what the model said of a batch.
     ///
-    /// The statistics of the ratio losses are over the batch. Data-parallel ranks would
-    /// reduce them here to have the loss of the whole batch.
+    /// The statistics of the ratio losses are over the batch; [`Loss::among`] has those over
+    /// the batches of all ranks.
     pub fn of(output: &Output, batch: &Batch, config: &Config) -> Self {
         let nats = output
             .logits
@@ -120,6 +134,7 @@ impl Loss {
             .cross_entropy_loss::<Tensor>(&batch.targets, None, Reduction::Sum, IGNORED, 0.0);
         let mut ratio = Tensor::zeros([], (Kind::Float, nats.device()));
         let mut numbers = vec![nats.detach()];
+        let mut stages = Vec::new();
         for (stage, routing) in output.routing.iter().enumerate() {
             let statistics = RatioStatistics::of(routing);
             if let Some(n) = config.ratio(stage) {
@@ -127,9 +142,14 @@ impl Loss {
             }
             numbers.push(statistics.selected.detach());
             numbers.push(statistics.probability.detach());
+            stages.push(Stage {
+                statistics,
+                tokens: routing.lengths.iter().sum::<i64>() as f64,
+                target: config.ratio(stage).map(|n| (config.cistron.alpha, n)),
+            });
         }
-        let stages = output.routing.iter().map(|routing| StageTally {
-            tokens: routing.lengths.iter().sum::<i64>() as f64,
+        let counted = stages.iter().map(|stage| StageTally {
+            tokens: stage.tokens,
             ..StageTally::default()
         });
         Self {
@@ -140,9 +160,53 @@ impl Loss {
                 nats: 0.0,
                 scored: batch.scored,
                 tokens: batch.lengths.iter().sum::<i64>() as u64,
-                stages: stages.collect(),
+                stages: counted.collect(),
             },
+            stages,
         }
+    }
+
+    /// What this batch is trained on: the weighed sum of both parts.
+    pub fn alone(&self, weights: Weights) -> Tensor {
+        &self.nats * weights.nats + &self.ratio * weights.ratio
+    }
+
+    /// The same among ranks, of which each has a batch of its own: a scalar whose gradients
+    /// add up over the ranks to those of the loss of all their batches together.
+    ///
+    /// With F and G over all of them, `d/dG N/(N-1) ((N-1) F G + (1-F)(1-G))` is
+    /// `N/(N-1) (N F - 1)`, and this batch's part of G is its sum of probabilities over all
+    /// tokens. The cross-entropy is divided by the targets of the whole step, which is why
+    /// `weights.nats` has no say.
+    ///
+    /// # Errors
+    ///
+    /// The ranks cannot be reached.
+    pub fn among(&self, weights: Weights, totals: &mut Totals) -> Result<Tensor, TrainError> {
+        let mut sums = Vec::new();
+        for stage in &self.stages {
+            let RatioStatistics {
+                selected,
+                probability,
+            } = &stage.statistics;
+            let tokens = Tensor::full([], stage.tokens, (Kind::Double, selected.device()));
+            sums.push(selected.to_kind(Kind::Double) * stage.tokens);
+            sums.push(probability.detach().to_kind(Kind::Double) * stage.tokens);
+            sums.push(tokens);
+        }
+        let (sums, targets) = totals.sum(&sums)?;
+        let mut loss = &self.nats / targets.clamp_min(1.0).to_kind(Kind::Float);
+        for (stage, i) in self.stages.iter().zip((0i64..).step_by(3)) {
+            let Some((alpha, n)) = stage.target else {
+                continue;
+            };
+            let tokens = sums.get(i + 2);
+            let selected = sums.get(i) / &tokens;
+            let pull = (selected * n - 1.0) * (n / (n - 1.0) * alpha * weights.ratio);
+            let share = (pull / tokens * stage.tokens).to_kind(Kind::Float);
+            loss += &stage.statistics.probability * share;
+        }
+        Ok(loss)
     }
 
     /// What the batch adds to the sums. This asks the model's device, which must be done

@@ -1,12 +1,13 @@
 //! A whole run: from the options of the command to the finished run folder.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cistron_genome::corpus::Corpus;
 use cistron_model::Precision;
 use tch::Device;
 
-use crate::collective::{Alone, Collective};
+use crate::collective::{self, Collective, Seat};
 use crate::config::RunConfig;
 use crate::folder::RunFolder;
 use crate::loader::Loader;
@@ -77,38 +78,81 @@ impl Outcome {
 /// Ctrl-C and SIGTERM end it after the step at hand with a checkpoint; a second one ends
 /// the process at once. Log lines go to `tracing` at level `info`.
 ///
+/// Where the environment says that this process is one of several ranks ([`Seat`]), it
+/// trains together with the others, on its own GPU or over MPI; rank 0 writes and speaks.
+///
 /// # Errors
 ///
 /// See [`TrainError`]. Complete checkpoints stay intact whatever happens.
 pub fn pretrain(options: &PretrainOptions) -> Result<Outcome, TrainError> {
     signals::install().map_err(|error| TrainError::io(&options.out, error))?;
-    run(options, &Alone, &signals::pending)
+    let Some(seat) = Seat::from_environment()? else {
+        let group = collective::join(None, options.device)?;
+        return run(options, &group, &signals::pending);
+    };
+    let run = || {
+        let options = PretrainOptions {
+            device: seat.device(options.device)?,
+            ..options.clone()
+        };
+        // What is wrong with the configuration is said before ranks wait for each other.
+        RunConfig::load(&options.config, &options.sets)?.among(seat.world)?;
+        let group = collective::join(Some(&seat), options.device)?;
+        let result = run(&options, &group, &signals::pending);
+        if let Ok(_) | Err(TrainError::NonFinite { .. }) = result {
+            group.finish()?;
+        }
+        result
+    };
+    run().map_err(|error| match seat.rank {
+        0 => error,
+        rank => error.on(rank),
+    })
+}
+
+/// Finds the run folder and where it continues: rank 0 does, and tells the others.
+fn prepare(
+    options: &PretrainOptions,
+    group: &dyn Collective,
+) -> Result<(RunFolder, Option<PathBuf>), TrainError> {
+    let (folder, from) = match group.rank() {
+        0 => RunFolder::prepare(&options.out, &options.resume, options.force)?,
+        _ => (RunFolder::at(&options.out), None),
+    };
+    if group.world() == 1 {
+        return Ok((folder, from));
+    }
+    let mine = from.map(|path| path.to_string_lossy().into_owned());
+    let from = group.share(&mine.unwrap_or_default())?;
+    Ok((folder, (!from.is_empty()).then(|| from.into())))
 }
 
 fn run(
     options: &PretrainOptions,
-    group: &dyn Collective,
+    group: &Arc<dyn Collective>,
     stop: &dyn Fn() -> Option<i32>,
 ) -> Result<Outcome, TrainError> {
-    let config = RunConfig::load(&options.config, &options.sets)?.on(options.device);
+    let config = RunConfig::load(&options.config, &options.sets)?
+        .among(group.world())?
+        .on(options.device);
     // In bf16 the few fp32 products have inputs that came from bf16.
     let precision = config.train.precision.on(options.device);
     cistron_kernels::runtime::allow_tf32(precision == Precision::Bf16);
     let corpus = Corpus::open(&options.corpus)?;
     let (alphabet, seed) = (config.model.alphabet(), config.train.seed);
     let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?;
-    let (folder, from) = RunFolder::prepare(&options.out, &options.resume, options.force)?;
-    let trainer = match &from {
+    let (folder, from) = prepare(options, &**group)?;
+    let mut trainer = match &from {
         Some(path) => checkpoint::load(path, &config, options.device)?,
         None => Trainer::new(&config, options.device)?,
     };
+    trainer.join(Arc::clone(group), true)?;
     let mut run = Run::start(options, &folder, &loader, trainer, from)?;
     let first = run.trainer.counts.step;
     while run.trainer.progress() < 1.0 {
-        run.step(group)?;
+        let signal = run.step(stop)?;
         let counts = run.trainer.counts;
         let over = run.trainer.progress() >= 1.0;
-        let signal = stop();
         let paused = options
             .stop_after
             .is_some_and(|steps| counts.step - first >= steps);
@@ -152,6 +196,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
+    use crate::collective::Alone;
     use crate::metrics::{self, Record};
     use crate::testing;
 
@@ -189,7 +234,7 @@ mod tests {
     }
 
     fn go(options: &PretrainOptions) -> Result<Outcome, TrainError> {
-        run(options, &Alone, &|| None)
+        run(options, &Alone::group(), &|| None)
     }
 
     fn steps(run: &Path) -> Vec<(u64, bool, f64)> {
@@ -330,7 +375,7 @@ mod tests {
             asked.set(asked.get() + 1);
             (asked.get() == 3).then_some(15)
         };
-        let outcome = run(&bench.options, &Alone, &stop).unwrap();
+        let outcome = run(&bench.options, &Alone::group(), &stop).unwrap();
         assert_eq!(
             outcome,
             Outcome::Interrupted {
@@ -352,6 +397,103 @@ mod tests {
             ..bench.options.clone()
         };
         assert_eq!(go(&resumed).unwrap(), Outcome::Finished { step: 8 });
+    }
+
+    /// Runs on ranks that are threads; each asks `stop` with its number.
+    fn go_on(
+        world: usize,
+        options: &PretrainOptions,
+        stop: fn(u64) -> Option<i32>,
+    ) -> Vec<Result<Outcome, String>> {
+        tch::set_num_threads(1);
+        testing::on_ranks(world, |group| {
+            let rank = group.rank();
+            run(options, &group, &|| stop(rank)).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Losses of the steps, and bits a base of the evaluations, nearly the same.
+    fn same_curve(a: &Path, b: &Path) {
+        let (a, b) = (steps(a), steps(b));
+        assert_eq!(a.len(), b.len());
+        for (one, two) in a.iter().zip(&b) {
+            assert_eq!((one.0, one.1), (two.0, two.1));
+            assert!((one.2 - two.2).abs() < 1e-4, "{one:?} {two:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_goes_on_with_another_number_of_ranks() {
+        let sets = [
+            "train.ema_decay=0.9",
+            "train.global_batch=12",
+            "train.zero=true",
+        ];
+        let bench = Bench::new(&sets);
+        let whole = bench.to("whole");
+        assert_eq!(go(&whole).unwrap(), Outcome::Finished { step: 8 });
+        let mut cut = bench.to("cut");
+        for (world, stop_after) in [(2, Some(3)), (3, Some(3)), (1, None)] {
+            cut.stop_after = stop_after;
+            for outcome in go_on(world, &cut, |_| None) {
+                match stop_after {
+                    Some(_) => assert!(matches!(outcome, Ok(Outcome::Paused { .. }))),
+                    None => assert_eq!(outcome, Ok(Outcome::Finished { step: 8 })),
+                }
+            }
+            cut.resume = Resume::Auto;
+        }
+        same_curve(&whole.out, &cut.out);
+        let config = fs::read_to_string(cut.out.join("config.toml")).unwrap();
+        assert!(config.contains("accumulate = 6"), "{config}");
+    }
+
+    #[test]
+    fn ranks_write_one_folder_and_finish_a_finished_run_again() {
+        let bench = Bench::new(&["train.global_batch=4"]);
+        let options = bench.to("ranks");
+        for resume in [Resume::Never, Resume::Auto] {
+            let options = PretrainOptions {
+                resume,
+                ..options.clone()
+            };
+            for outcome in go_on(2, &options, |_| None) {
+                assert_eq!(outcome, Ok(Outcome::Finished { step: 8 }));
+            }
+        }
+        assert_eq!(steps(&options.out).len(), 10);
+        let text = fs::read_to_string(options.out.join("env.json")).unwrap();
+        assert!(text.contains("\"ranks\": 2"), "{text}");
+        let alone = bench.to("alone");
+        go(&alone).unwrap();
+        same_curve(&alone.out, &options.out);
+    }
+
+    #[test]
+    fn a_signal_to_one_rank_stops_all_at_the_same_step() {
+        let bench = Bench::new(&["train.checkpoint_every=0"]);
+        let outcomes = go_on(2, &bench.options, |rank| (rank == 1).then_some(15));
+        for outcome in outcomes {
+            let expected = Outcome::Interrupted {
+                step: 1,
+                signal: 15,
+            };
+            assert_eq!(outcome, Ok(expected));
+        }
+        let checkpoint = bench.options.out.join("checkpoints/step-00000001");
+        assert!(checkpoint.join("state.json").is_file());
+    }
+
+    #[test]
+    fn a_batch_that_ranks_cannot_divide_is_refused() {
+        let bench = Bench::new(&["train.global_batch=6"]);
+        for outcome in go_on(2, &bench.options, |_| None) {
+            let error = outcome.unwrap_err();
+            assert!(
+                error.contains("train.global_batch: 6: expected a multiple"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! A run with its open files: what happens around each step.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use cistron_genome::corpus::Corpus;
 use cistron_model::checkpoint::write_atomically;
 
-use crate::collective::Collective;
+use crate::adamw::AdamW;
 use crate::config::RunConfig;
 use crate::environment::Environment;
 use crate::evaluate::evaluate;
@@ -26,16 +26,50 @@ pub struct Run<'a> {
     loader: &'a Loader<'a>,
     /// What is trained.
     pub trainer: Trainer,
-    log: MetricsLog,
-    events: Option<EventWriter>,
-    reporter: Reporter,
+    /// What is written and said, on rank 0 alone.
+    files: Option<Files>,
     /// The last complete checkpoint.
     last: Option<PathBuf>,
     evaluation: Option<EvalRecord>,
 }
 
+/// The open files of a run, and the terminal.
+struct Files {
+    log: MetricsLog,
+    events: Option<EventWriter>,
+    reporter: Reporter,
+}
+
+impl Files {
+    fn say(&self, line: &str) {
+        self.reporter.say(line);
+    }
+
+    fn show(&mut self, report: &StepReport, record: &TrainRecord) -> Result<(), TrainError> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let mut scalars = vec![
+            ("train/loss".to_owned(), record.loss),
+            ("train/bits_per_base".to_owned(), record.bits_per_base),
+            ("train/lr".to_owned(), record.lr),
+            ("train/grad_norm".to_owned(), record.grad_norm),
+            (
+                "train/tokens_per_second".to_owned(),
+                record.tokens_per_second,
+            ),
+        ];
+        for (stage, ratio) in record.stages.iter().enumerate() {
+            scalars.push((format!("train/F_stage{stage}"), ratio.selected));
+            scalars.push((format!("train/G_stage{stage}"), ratio.probability));
+        }
+        events.scalars(report.step, &scalars)
+    }
+}
+
 impl<'a> Run<'a> {
-    /// Opens or continues the files of `folder` for a trainer from the checkpoint `from`.
+    /// Opens or continues the files of `folder` for a trainer from the checkpoint `from`; on
+    /// ranks other than 0 nothing is opened.
     pub fn start(
         options: &PretrainOptions,
         folder: &'a RunFolder,
@@ -44,14 +78,25 @@ impl<'a> Run<'a> {
         from: Option<PathBuf>,
     ) -> Result<Self, TrainError> {
         let (config, counts) = (&trainer.config, trainer.counts);
+        if trainer.group.rank() > 0 {
+            return Ok(Self {
+                folder,
+                loader,
+                trainer,
+                files: None,
+                last: from,
+                evaluation: None,
+            });
+        }
         if from.is_some() {
             warn_of_changes(folder, config)?;
         }
         let path = folder.join("config.toml");
         write_atomically(&path, config.resolved().as_bytes())?;
         folder.add_command(&options.command)?;
-        let environment = serde_json::to_string_pretty(&Environment::now(options.device))
-            .expect("the environment has a JSON form");
+        let environment =
+            serde_json::to_string_pretty(&Environment::now(options.device, trainer.group.world()))
+                .expect("the environment has a JSON form");
         write_atomically(
             &folder.join("env.json"),
             format!("{environment}\n").as_bytes(),
@@ -75,10 +120,15 @@ impl<'a> Run<'a> {
         let every = config.train.log_every;
         let reporter = Reporter::new(steps, every, trainer.progress(), options.quiet);
         let parameters = trainer.model.params().count();
+        let ranks = match trainer.group.world() {
+            1 => String::new(),
+            world if config.train.zero => format!(" on {world} ranks, optimizer sharded"),
+            world => format!(" on {world} ranks"),
+        };
         reporter.say(&match &from {
-            Some(path) => format!("continuing from {}", path.display()),
+            Some(path) => format!("continuing from {}{ranks}", path.display()),
             None => format!(
-                "training {parameters} parameters from seed {}",
+                "training {parameters} parameters from seed {}{ranks}",
                 config.train.seed
             ),
         });
@@ -86,20 +136,22 @@ impl<'a> Run<'a> {
             folder,
             loader,
             trainer,
-            log,
-            events,
-            reporter,
+            files: Some(Files {
+                log,
+                events,
+                reporter,
+            }),
             last: from,
             evaluation,
         })
     }
 
-    /// Takes a step and tells of it.
-    pub fn step(&mut self, group: &dyn Collective) -> Result<(), TrainError> {
+    /// Takes a step and tells of it; returns a signal that has come to some rank.
+    pub fn step(&mut self, stop: &dyn Fn() -> Option<i32>) -> Result<Option<i32>, TrainError> {
         let last = self.last.clone();
         let report = self
             .trainer
-            .step(self.loader, group)
+            .step(self.loader, stop)
             .map_err(|error| match error {
                 TrainError::NonFinite {
                     step, what, value, ..
@@ -124,33 +176,15 @@ impl<'a> Run<'a> {
             seconds: counts.seconds,
         };
         let progress = self.trainer.progress();
-        if due(self.trainer.config.train.log_every, report.step) || progress >= 1.0 {
-            self.show(&report, &record)?;
-        }
-        self.log.write(&Record::Train(record))?;
-        self.reporter.step(&report, progress);
-        Ok(())
-    }
-
-    fn show(&mut self, report: &StepReport, record: &TrainRecord) -> Result<(), TrainError> {
-        let Some(events) = &mut self.events else {
-            return Ok(());
+        let Some(files) = &mut self.files else {
+            return Ok(report.signal);
         };
-        let mut scalars = vec![
-            ("train/loss".to_owned(), record.loss),
-            ("train/bits_per_base".to_owned(), record.bits_per_base),
-            ("train/lr".to_owned(), record.lr),
-            ("train/grad_norm".to_owned(), record.grad_norm),
-            (
-                "train/tokens_per_second".to_owned(),
-                record.tokens_per_second,
-            ),
-        ];
-        for (stage, ratio) in record.stages.iter().enumerate() {
-            scalars.push((format!("train/F_stage{stage}"), ratio.selected));
-            scalars.push((format!("train/G_stage{stage}"), ratio.probability));
+        if due(self.trainer.config.train.log_every, report.step) || progress >= 1.0 {
+            files.show(&report, &record)?;
         }
-        events.scalars(report.step, &scalars)
+        files.log.write(&Record::Train(record))?;
+        files.reporter.step(&report, progress);
+        Ok(report.signal)
     }
 
     /// Evaluates, if there is anything to evaluate on.
@@ -158,8 +192,9 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let trainer = &mut self.trainer;
         let tokens = trainer.config.train.eval_tokens;
-        let tally = evaluate(trainer.best_model(), self.loader, tokens)?;
+        let tally = evaluate(trainer.best_model(), self.loader, tokens, &*trainer.group)?;
         trainer.counts.seconds += started.elapsed().as_secs_f64();
+        trainer.agree_on_time()?;
         let Some(tally) = tally else { return Ok(()) };
         let record = EvalRecord {
             step: trainer.counts.step,
@@ -169,12 +204,14 @@ impl<'a> Run<'a> {
             ema: trainer.average.is_some(),
             seconds: trainer.counts.seconds,
         };
-        self.log.write(&Record::Eval(record.clone()))?;
-        if let Some(events) = &mut self.events {
-            let scalars = [("validation/bits_per_base".to_owned(), record.bits_per_base)];
-            events.scalars(record.step, &scalars)?;
+        if let Some(files) = &mut self.files {
+            files.log.write(&Record::Eval(record.clone()))?;
+            if let Some(events) = &mut files.events {
+                let scalars = [("validation/bits_per_base".to_owned(), record.bits_per_base)];
+                events.scalars(record.step, &scalars)?;
+            }
+            files.reporter.evaluation(record.step, &tally, record.ema);
         }
-        self.reporter.evaluation(record.step, &tally, record.ema);
         self.evaluation = Some(record);
         Ok(())
     }
@@ -184,19 +221,27 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let step = self.trainer.counts.step;
         let path = self.folder.checkpoint(step);
-        checkpoint::save(&self.trainer, &path)
+        let optimizer = self.trainer.whole_optimizer()?;
+        if self.files.is_some() {
+            self.write_checkpoint(optimizer.as_ref(), &path)?;
+        }
+        self.last = Some(path);
+        self.trainer.counts.seconds += started.elapsed().as_secs_f64();
+        self.trainer.agree_on_time()
+    }
+
+    fn write_checkpoint(&self, optimizer: Option<&AdamW>, path: &Path) -> Result<(), TrainError> {
+        let step = self.trainer.counts.step;
+        checkpoint::save(&self.trainer, optimizer, path)
             .and_then(|()| self.folder.set_latest(step))
             .map_err(|source| TrainError::Unwritten {
-                path: path.clone(),
+                path: path.to_owned(),
                 last: self.last.clone(),
                 source: Box::new(source),
             })?;
-        self.last = Some(path);
         self.folder
             .prune(step, self.trainer.config.train.keep_last)?;
-        self.draw()?;
-        self.trainer.counts.seconds += started.elapsed().as_secs_f64();
-        Ok(())
+        self.draw()
     }
 
     fn draw(&self) -> Result<(), TrainError> {
@@ -206,30 +251,39 @@ impl<'a> Run<'a> {
 
     /// Says that the run ends early.
     pub fn leave(&self, how: &str) {
-        self.reporter.say(&format!(
-            "{how} after step {}; continue with --resume auto",
-            self.trainer.counts.step
-        ));
+        if let Some(files) = &self.files {
+            files.say(&format!(
+                "{how} after step {}; continue with --resume auto",
+                self.trainer.counts.step
+            ));
+        }
     }
 
     /// The last evaluation, checkpoint and the model folder, where they are not there yet.
     pub fn finish(&mut self, corpus: &Corpus) -> Result<(), TrainError> {
         let step = self.trainer.counts.step;
-        if self
-            .evaluation
-            .as_ref()
-            .is_none_or(|record| record.step != step)
-        {
+        let evaluated = self.evaluation.as_ref().map(|record| record.step);
+        let saved = self.folder.checkpoint(step);
+        // Rank 0 knows what there is.
+        let missing = |is: bool| f64::from(u8::from(is && self.files.is_some()));
+        let mut wanted = [
+            missing(evaluated != Some(step)),
+            missing(self.last.as_deref() != Some(saved.as_path())),
+        ];
+        self.trainer.group.sum(&mut wanted)?;
+        if wanted[0] > 0.0 {
             self.evaluate()?;
         }
-        if self.last.as_deref() != Some(self.folder.checkpoint(step).as_path()) {
+        if wanted[1] > 0.0 {
             self.checkpoint()?;
         }
-        card::save(&self.trainer, self.folder, corpus, self.evaluation.as_ref())?;
-        self.reporter.say(&format!(
-            "finished after step {step}: {}",
-            self.folder.join("model").display()
-        ));
+        if let Some(files) = &self.files {
+            card::save(&self.trainer, self.folder, corpus, self.evaluation.as_ref())?;
+            files.say(&format!(
+                "finished after step {step}: {}",
+                self.folder.join("model").display()
+            ));
+        }
         Ok(())
     }
 }

@@ -2,10 +2,14 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Barrier, Mutex};
 
 use cistron_genome::corpus::CorpusBuilder;
 use cistron_model::{Config, HNet};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
+
+use crate::TrainError;
+use crate::collective::{Collective, Exchange, Pending};
 
 /// Learning-rate multiplier of the outer stage of the tiny model; the inner has 1.
 pub const OUTER_RATE: f64 = 2.0;
@@ -95,4 +99,98 @@ fn bases(length: usize, seed: u64) -> String {
             }
         })
         .collect()
+}
+
+/// Ranks that are threads of one process.
+#[derive(Debug)]
+struct Thread {
+    rank: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: usize,
+    barrier: Barrier,
+    values: Mutex<Vec<Vec<f64>>>,
+}
+
+/// Runs `work` on as many threads as there are ranks; returns what each gave.
+pub fn on_ranks<T: Send>(world: usize, work: impl Fn(Arc<dyn Collective>) -> T + Sync) -> Vec<T> {
+    let shared = Arc::new(Shared {
+        world,
+        barrier: Barrier::new(world),
+        values: Mutex::new(vec![Vec::new(); world]),
+    });
+    std::thread::scope(|scope| {
+        let ranks: Vec<_> = (0..world)
+            .map(|rank| {
+                let shared = Arc::clone(&shared);
+                let work = &work;
+                scope.spawn(move || work(Arc::new(Thread { rank, shared })))
+            })
+            .collect();
+        ranks
+            .into_iter()
+            .map(|rank| rank.join().expect("no rank panics"))
+            .collect()
+    })
+}
+
+impl Collective for Thread {
+    fn rank(&self) -> u64 {
+        self.rank as u64
+    }
+
+    fn world(&self) -> u64 {
+        self.shared.world as u64
+    }
+
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    fn start(&self, exchange: Exchange, tensor: &Tensor) -> Result<Pending, TrainError> {
+        let Shared {
+            world,
+            barrier,
+            values,
+        } = &*self.shared;
+        let mine = Vec::<f64>::try_from(tensor.to_kind(Kind::Double)).expect("a flat tensor");
+        let part = mine.len() / world;
+        assert!(exchange == Exchange::Sum || mine.len() % world == 0);
+        let lengths: Vec<usize> = {
+            let mut all = values.lock().expect("no rank panics");
+            all[self.rank] = mine;
+            all.iter().map(Vec::len).collect()
+        };
+        barrier.wait();
+        let result: Vec<f64> = {
+            let all = values.lock().expect("no rank panics");
+            let same = all.iter().all(|values| values.len() == all[0].len());
+            assert!(same, "ranks exchange different tensors: {lengths:?}");
+            let sum = |i: usize| all.iter().map(|values| values[i]).sum();
+            match exchange {
+                Exchange::Sum => (0..all[0].len()).map(sum).collect(),
+                Exchange::SumParts => (self.rank * part..(self.rank + 1) * part)
+                    .map(sum)
+                    .collect(),
+                Exchange::Gather => (0..all[0].len()).map(|i| all[i / part][i]).collect(),
+            }
+        };
+        barrier.wait();
+        let result = Tensor::from_slice(&result).to_kind(tensor.kind());
+        let start = match exchange {
+            Exchange::SumParts => (self.rank * part) as i64,
+            _ => 0,
+        };
+        let mut target = tensor.narrow(0, start, result.numel() as i64);
+        target.copy_(&result);
+        Ok(Pending::done())
+    }
+
+    fn finish(&self) -> Result<(), TrainError> {
+        self.shared.barrier.wait();
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! The state of a run in memory, and one optimizer step.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use cistron_model::HNet;
@@ -8,13 +9,16 @@ use tch::{Device, Tensor};
 use crate::TrainError;
 use crate::adamw::AdamW;
 use crate::average::Average;
-use crate::collective::Collective;
+use crate::batch::Batch;
+use crate::buckets;
+use crate::collective::{Alone, Collective};
 use crate::config::RunConfig;
 use crate::gradients;
 use crate::loader::Loader;
 use crate::loss::Tally;
+use crate::parallel::Parallel;
 use crate::sampler::Place;
-use crate::workers::{Weights, Workers};
+use crate::workers::{Gradients, Weights, Workers};
 
 /// Everything that a checkpoint holds.
 #[derive(Debug)]
@@ -31,6 +35,10 @@ pub struct Trainer {
     pub counts: Counts,
     /// Threads that run its batches.
     pub workers: Workers,
+    /// The ranks that train it together.
+    pub group: Arc<dyn Collective>,
+    /// This rank's part in them, where there are several.
+    pub parallel: Option<Parallel>,
 }
 
 /// How far a run has come.
@@ -59,6 +67,8 @@ pub struct StepReport {
     pub lr: f64,
     /// Duration.
     pub seconds: f64,
+    /// A signal that some rank has had.
+    pub signal: Option<i32>,
 }
 
 impl Trainer {
@@ -81,7 +91,65 @@ impl Trainer {
             average,
             counts: Counts::default(),
             workers: Workers::new(config.train.accumulate, device),
+            group: Alone::group(),
+            parallel: None,
         })
+    }
+
+    /// From now on trains together with the other ranks of `group`, all of which stand at the
+    /// same step. With `overlap` gradients are exchanged while the backward pass goes on.
+    ///
+    /// # Errors
+    ///
+    /// The ranks cannot be reached, or stand elsewhere.
+    pub fn join(&mut self, group: Arc<dyn Collective>, overlap: bool) -> Result<(), TrainError> {
+        self.join_with(group, overlap, buckets::CAPACITY)
+    }
+
+    pub(crate) fn join_with(
+        &mut self,
+        group: Arc<dyn Collective>,
+        overlap: bool,
+        capacity: i64,
+    ) -> Result<(), TrainError> {
+        if group.world() > 1 {
+            let zero = self.config.train.zero;
+            let shared = Arc::clone(&group);
+            let parallel = Parallel::new(&self.model, shared, zero, overlap, capacity)?;
+            if zero {
+                let plan = &parallel.buckets().plan;
+                self.optimizer.shard(&plan.stretches(group.rank()));
+            }
+            self.parallel = Some(parallel);
+        }
+        self.group = group;
+        Ok(())
+    }
+
+    /// The optimizer with its whole state, where this rank has a part of it alone. All ranks
+    /// call it together.
+    ///
+    /// # Errors
+    ///
+    /// The ranks cannot be reached.
+    pub fn whole_optimizer(&self) -> Result<Option<AdamW>, TrainError> {
+        match &self.parallel {
+            Some(parallel) => parallel.whole(&self.optimizer),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes rank 0's clock, so that all ranks agree on when the run is over.
+    ///
+    /// # Errors
+    ///
+    /// The ranks cannot be reached.
+    pub fn agree_on_time(&mut self) -> Result<(), TrainError> {
+        let mine = self.group.rank() == 0;
+        let mut seconds = [if mine { self.counts.seconds } else { 0.0 }];
+        self.group.sum(&mut seconds)?;
+        self.counts.seconds = seconds[0];
+        Ok(())
     }
 
     /// The weights to evaluate and to keep: the average when there is one.
@@ -96,21 +164,19 @@ impl Trainer {
             .progress(self.counts.step, self.counts.seconds)
     }
 
-    /// Takes one step: all batches of it forwards and backwards, then the optimizer.
+    /// Takes one step: all batches of it forwards and backwards, then the optimizer. `stop`
+    /// is asked near its end for a signal that has come.
     ///
     /// # Errors
     ///
     /// The corpus cannot be read; or loss or gradient are no numbers, in which case the
-    /// weights are as before.
+    /// weights are as before; or other ranks are lost.
     pub fn step(
         &mut self,
         loader: &Loader<'_>,
-        group: &dyn Collective,
+        stop: &dyn Fn() -> Option<i32>,
     ) -> Result<StepReport, TrainError> {
         let started = Instant::now();
-        let schedule = &self.config.schedule;
-        let multiplier = schedule.multiplier(self.counts.step, self.progress());
-        let lr = self.config.optimizer.lr * multiplier;
         let parts = self.config.train.accumulate;
         let batches = (0..parts)
             .map(|part| {
@@ -118,25 +184,66 @@ impl Trainer {
                     step: self.counts.step,
                     part,
                     parts,
-                    rank: group.rank(),
-                    world: group.world(),
+                    rank: self.group.rank(),
+                    world: self.group.world(),
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        // The cross-entropy is a mean over all targets of the step, however divided.
-        let mut scored = [batches.iter().map(|batch| batch.scored as f64).sum()];
-        group.sum(&mut scored);
-        let shares = (parts * group.world()) as f64;
+        self.step_on(batches, started, stop)
+    }
 
-        let weights = Weights {
-            nats: 1.0 / scored[0].max(1.0),
-            ratio: 1.0 / shares,
+    /// As [`Trainer::step`], with this rank's batches at hand, which were begun at `started`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Trainer::step`].
+    pub fn step_on(
+        &mut self,
+        batches: Vec<Batch>,
+        started: Instant,
+        stop: &dyn Fn() -> Option<i32>,
+    ) -> Result<StepReport, TrainError> {
+        let schedule = &self.config.schedule;
+        let multiplier = schedule.multiplier(self.counts.step, self.progress());
+        let lr = self.config.optimizer.lr * multiplier;
+        let (mut gradients, mut tally, used) = match &self.parallel {
+            Some(parallel) => parallel.run(&self.model, &batches)?,
+            None => self.run_alone(batches)?,
         };
-        let (gradients, mut tally) = self.workers.run(&self.model, batches, weights)?;
         let all: Vec<Tensor> = gradients.values().map(Tensor::shallow_clone).collect();
-        group.sum_gradients(&all);
-        reduce(&mut tally, group);
-        let norm = gradients::global_norm(&all);
+        let mut norm = gradients::global_norm(&all);
+        let mut signal = None;
+        let mut clock = None;
+        if let Some(parallel) = &self.parallel {
+            let first = self.group.rank() == 0;
+            let mine = |value: f64| if first { value } else { 0.0 };
+            let asked = stop();
+            let came = |signal: i32| f64::from(u8::from(asked == Some(signal)));
+            // Ranks with parts of the gradient add up their squares; else rank 0's is as good
+            // as any.
+            let square = norm * norm;
+            let mut numbers = vec![
+                if parallel.zero() {
+                    square
+                } else {
+                    mine(square)
+                },
+                mine(self.counts.seconds + started.elapsed().as_secs_f64()),
+                came(2),
+                came(15),
+            ];
+            numbers.extend(used.iter().map(|used| f64::from(u8::from(*used))));
+            reduce(&mut tally, &mut numbers, &*self.group)?;
+            norm = numbers[0].sqrt();
+            clock = Some(numbers[1]);
+            signal = (numbers[2] > 0.0).then_some(2);
+            signal = (numbers[3] > 0.0).then_some(15).or(signal);
+            for (slot, users) in parallel.buckets().plan.slots.iter().zip(&numbers[4..]) {
+                if *users == 0.0 {
+                    gradients.remove(&slot.name);
+                }
+            }
+        }
         let loss = tally.nats_per_base() + tally.ratio_loss(self.model.config());
         for (what, value) in [("loss", loss), ("gradient norm", norm)] {
             if !value.is_finite() {
@@ -151,13 +258,19 @@ impl Trainer {
         }
         gradients::clip(&all, norm, self.config.optimizer.clip);
         self.optimizer.step(self.model.params(), &gradients, lr);
+        if let Some(parallel) = &self.parallel {
+            parallel.publish(&self.model)?;
+        }
         self.counts.step += 1;
         self.counts.tokens += tally.tokens;
         if let Some(average) = &mut self.average {
             average.update(self.model.params(), self.counts.step);
         }
         let seconds = started.elapsed().as_secs_f64();
-        self.counts.seconds += seconds;
+        self.counts.seconds = clock.unwrap_or(self.counts.seconds + seconds);
+        if self.parallel.is_none() {
+            signal = stop();
+        }
         Ok(StepReport {
             step: self.counts.step,
             tally,
@@ -165,27 +278,47 @@ impl Trainer {
             norm,
             lr,
             seconds,
+            signal,
         })
+    }
+
+    /// The batches of a step in this process alone.
+    fn run_alone(&self, batches: Vec<Batch>) -> Result<(Gradients, Tally, Vec<bool>), TrainError> {
+        // The cross-entropy is a mean over all targets of the step, however divided.
+        let scored: u64 = batches.iter().map(|batch| batch.scored).sum();
+        let weights = Weights {
+            nats: 1.0 / (scored as f64).max(1.0),
+            ratio: 1.0 / batches.len() as f64,
+        };
+        let (gradients, tally) = self.workers.run(&self.model, batches, weights)?;
+        Ok((gradients, tally, Vec::new()))
     }
 }
 
-/// Sums a tally over all ranks.
-fn reduce(tally: &mut Tally, group: &dyn Collective) {
+/// Sums a tally, and other numbers with it, over all ranks. All have as many routed stages.
+pub(crate) fn reduce(
+    tally: &mut Tally,
+    others: &mut [f64],
+    group: &dyn Collective,
+) -> Result<(), TrainError> {
     let mut values = vec![tally.nats, tally.scored as f64, tally.tokens as f64];
     for stage in &tally.stages {
         values.extend([stage.selected, stage.probability, stage.tokens]);
     }
-    group.sum(&mut values);
+    let own = values.len();
+    values.extend_from_slice(others);
+    group.sum(&mut values)?;
     (tally.nats, tally.scored, tally.tokens) = (values[0], values[1] as u64, values[2] as u64);
-    for (stage, sums) in tally.stages.iter_mut().zip(values[3..].chunks_exact(3)) {
+    for (stage, sums) in tally.stages.iter_mut().zip(values[3..own].chunks_exact(3)) {
         (stage.selected, stage.probability, stage.tokens) = (sums[0], sums[1], sums[2]);
     }
+    others.copy_from_slice(&values[own..]);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collective::Alone;
     use crate::testing;
     use cistron_genome::corpus::Corpus;
     use std::path::Path;
@@ -207,7 +340,7 @@ mod tests {
         .unwrap();
         let mut trainer = Trainer::new(config, Device::Cpu).unwrap();
         let reports = (0..steps)
-            .map(|_| trainer.step(&loader, &Alone).unwrap())
+            .map(|_| trainer.step(&loader, &|| None).unwrap())
             .collect();
         (trainer, reports)
     }
@@ -308,7 +441,7 @@ mod tests {
         )
         .unwrap();
         let mut trainer = Trainer::new(&config, Device::Cpu).unwrap();
-        trainer.step(&loader, &Alone).unwrap();
+        trainer.step(&loader, &|| None).unwrap();
         let weight =
             |trainer: &Trainer, name: &str| trainer.model.params().get(name).unwrap().tensor.copy();
         tch::no_grad(|| {
@@ -323,7 +456,7 @@ mod tests {
             let _ = head.g_mul_scalar_(f64::NAN);
         });
         let before = weight(&trainer, "embeddings.weight");
-        let error = trainer.step(&loader, &Alone).unwrap_err().to_string();
+        let error = trainer.step(&loader, &|| None).unwrap_err().to_string();
         assert!(error.starts_with("step 2: the loss is NaN"), "{error}");
         assert_eq!(before, weight(&trainer, "embeddings.weight"));
         assert_eq!(trainer.counts.step, 1);

@@ -14,6 +14,7 @@ use tch::{Device, Tensor};
 use crate::TrainError;
 use crate::batch::Batch;
 use crate::loss::{Loss, Tally};
+use crate::parallel::Totals;
 
 /// Gradients by the name of their parameter; parameters that were not used have none.
 pub type Gradients = BTreeMap<String, Tensor>;
@@ -92,18 +93,32 @@ impl Workers {
     }
 }
 
-fn one(model: &HNet, batch: &Batch, weights: Weights) -> Result<(Gradients, Tally), TrainError> {
-    let output = model.forward(&batch.tokens, &batch.lengths);
-    let loss = Loss::of(&output, batch, model.config());
+/// A batch forwards and backwards on leaves of its own; gradients stay with them. With
+/// `totals` the batch is one rank's part of a greater one.
+pub(crate) fn pass(
+    leaves: &HNet,
+    batch: &Batch,
+    weights: Weights,
+    totals: Option<&mut Totals>,
+) -> Result<Tally, TrainError> {
+    let output = leaves.forward(&batch.tokens, &batch.lengths);
+    let loss = Loss::of(&output, batch, leaves.config());
     drop(output);
-    (&loss.nats * weights.nats + &loss.ratio * weights.ratio)
-        .f_backward()
-        .map_err(ModelError::from)?;
-    let gradients = model
+    let scalar = match totals {
+        None => loss.alone(weights),
+        Some(totals) => loss.among(weights, totals)?,
+    };
+    scalar.f_backward().map_err(ModelError::from)?;
+    Ok(loss.tally())
+}
+
+fn one(leaves: &HNet, batch: &Batch, weights: Weights) -> Result<(Gradients, Tally), TrainError> {
+    let tally = pass(leaves, batch, weights, None)?;
+    let gradients = leaves
         .params()
         .iter()
         .map(|(name, param)| (name.to_owned(), param.tensor.grad()))
         .filter(|(_, gradient)| gradient.defined())
         .collect();
-    Ok((gradients, loss.tally()))
+    Ok((gradients, tally))
 }

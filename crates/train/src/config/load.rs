@@ -124,6 +124,31 @@ impl RunConfig {
         self
     }
 
+    /// Divides `train.global_batch`, where it is given, among `ranks`.
+    ///
+    /// # Errors
+    ///
+    /// It is no multiple of the sequences that all ranks have at once.
+    pub fn among(mut self, ranks: u64) -> Result<Self, TrainError> {
+        let (wanted, batch) = (self.train.global_batch, self.data.batch);
+        if wanted == 0 {
+            return Ok(self);
+        }
+        let at_once = batch * ranks;
+        if wanted % at_once != 0 {
+            return Err(TrainError::Config {
+                origin: format!("{ranks} rank(s)"),
+                key: "train.global_batch".into(),
+                problem: format!(
+                    "{wanted}: expected a multiple of data.batch = {batch} times the number of \
+                     ranks, {at_once}"
+                ),
+            });
+        }
+        self.train.accumulate = wanted / at_once;
+        Ok(self)
+    }
+
     /// The whole configuration as TOML; reading it gives this configuration again.
     pub fn resolved(&self) -> String {
         toml::to_string(self).expect("every value of the configuration has a TOML form")
