@@ -16,6 +16,9 @@ pub enum BenchError {
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
+    /// A training step failed, or ranks are lost.
+    #[error(transparent)]
+    Train(#[from] cistron_train::TrainError),
     /// The model cannot be built.
     #[error(transparent)]
     Model(#[from] cistron_model::ModelError),

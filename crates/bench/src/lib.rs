@@ -11,6 +11,7 @@ mod error;
 mod infer;
 mod ops;
 mod preset;
+mod ranks;
 mod timing;
 mod train;
 
@@ -20,6 +21,7 @@ pub use error::BenchError;
 pub use infer::{InferOptions, InferResult, infer};
 pub use ops::{OpResult, OpShape, names as op_names, ops};
 pub use preset::{NAMES as PRESETS, preset};
+pub use ranks::{AllReduce, Case, CaseResult, RanksOptions, RanksResult, Scaling, Schedule, ranks};
 pub use timing::{Clock, Times};
 pub use train::{TrainOptions, TrainResult, train};
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Cuda, Device};
 
 /// Times work on one device.
@@ -17,7 +17,7 @@ pub struct Clock {
 }
 
 /// Durations of the counted runs, seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Times {
     /// Half of the runs took less.
     pub median: f64,

@@ -1,5 +1,7 @@
 //! `cistron bench`.
 
+mod ranks;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -25,6 +27,8 @@ pub enum BenchCommand {
     Decode(Decode),
     /// Single operators beside the bytes that they must move
     Kernels(Kernels),
+    /// Whole training steps on several ranks, and what their exchange costs
+    Ranks(ranks::Ranks),
 }
 
 #[derive(Debug, Args)]
@@ -302,6 +306,7 @@ pub fn run(global: &Global, command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Infer(command) => infer(global, &command),
         BenchCommand::Decode(command) => decode(global, &command),
         BenchCommand::Kernels(command) => kernels(global, &command),
+        BenchCommand::Ranks(command) => ranks::run(global, &command),
     }
 }
 
