@@ -28,7 +28,7 @@ demo: build
 
 test: libtorch
 	tests/setup.sh
-	$(CARGO) test --locked --workspace
+	$(CARGO) test --locked --workspace $$(scripts/features.sh)
 
 check: libtorch
 	$(CARGO) fmt --all --check

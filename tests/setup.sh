@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the outside programs that the tests ask for: bcftools and tabix with apt-get, when
+# Installs the outside programs that the tests ask for: bcftools, tabix and Open MPI with apt-get, when
 # that is there and we may; a Python with pyBigWig and safetensors in .venv-tests. What cannot be
 # installed is named, and the tests that want it say SKIPPED (under CI=true they fail).
 cd "$(dirname "$0")/.." || exit 1
@@ -9,7 +9,13 @@ if ! command -v bcftools >/dev/null || ! command -v tabix >/dev/null; then
         apt-get update -q && apt-get install -q -y --no-install-recommends bcftools tabix
     fi
 fi
-for program in bcftools tabix; do
+if ! command -v mpicc >/dev/null || ! command -v mpirun >/dev/null; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+        apt-get update -q && apt-get install -q -y --no-install-recommends \
+            libopenmpi-dev openmpi-bin libclang-dev
+    fi
+fi
+for program in bcftools tabix mpirun; do
     command -v "$program" >/dev/null || echo "tests/setup.sh: $program is absent: install it with your package manager" >&2
 done
 

@@ -34,6 +34,7 @@ fn build() -> PathBuf {
         .current_dir(workspace())
         .args(["build", "--quiet", "--message-format=json"])
         .args(["--profile", profile, "--package", "cistron-cli"])
+        .args(cfg!(feature = "mpi").then_some("--features=mpi"))
         .stderr(Stdio::inherit())
         .output()
         .expect("cargo runs");
