@@ -15,6 +15,7 @@ pub mod ema;
 pub mod graph;
 pub mod hooks;
 pub mod layout;
+pub mod mamba3;
 pub mod nccl;
 pub mod norm;
 pub mod optimizer;

@@ -9,12 +9,16 @@ pub const EPS: f64 = 1e-5;
 
 /// `x / sqrt(mean(x²) + 1e-5) * weight` over the last dimension.
 ///
-/// Statistics in fp32; the result has the kind of `weight`'s caller, that is of `x`.
+/// Statistics in fp32, of fp64 in fp64; the result has the kind of `weight`'s caller, that is of `x`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor) -> Tensor {
     let kind = x.kind();
-    let x = x.to_kind(Kind::Float);
+    let exact = match kind {
+        Kind::Double => Kind::Double,
+        _ => Kind::Float,
+    };
+    let x = x.to_kind(exact);
     let width = x.size().last().copied().unwrap_or(0);
-    x.rms_norm([width], Some(&weight.to_kind(Kind::Float)), EPS)
+    x.rms_norm([width], Some(&weight.to_kind(exact)), EPS)
         .to_kind(kind)
 }
 

@@ -91,6 +91,44 @@ pub struct Turn<'a> {
     pub delta: &'a Tensor,
 }
 
+/// Sizes that [`Scan::run`] has a kernel for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Channels a head.
+    pub head_dim: i64,
+    /// State size of each channel.
+    pub state: i64,
+    /// Inputs of a head at each token; 1 but for Mamba-3 MIMO.
+    pub rank: i64,
+    /// Whether B and C turn: Mamba-3.
+    pub turns: bool,
+}
+
+/// All sizes with a kernel on the current CUDA device; none without one.
+pub fn sizes() -> Vec<Size> {
+    let mut sizes = Vec::new();
+    for turns in [false, true] {
+        for rank in 1..=8 {
+            for head_dim in (8..=256).step_by(8) {
+                for state in (8..=256).step_by(8) {
+                    let angles = if turns { 0 } else { -1 };
+                    // SAFETY: the function takes numbers and touches no memory of ours.
+                    #[allow(unsafe_code)]
+                    if unsafe { ffi::cistron_scan_supported(head_dim, state, rank, angles) } {
+                        sizes.push(Size {
+                            head_dim,
+                            state,
+                            rank,
+                            turns,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    sizes
+}
+
 /// Whether [`Scan::run`] has a kernel: on CUDA in bf16, for the compiled sizes.
 ///
 /// `angles` is the number of turned pairs, none for Mamba-2.
