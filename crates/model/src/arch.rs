@@ -11,6 +11,10 @@ pub enum MixerKind {
     Mamba2,
     /// `t`, `T`: causal multi-head attention.
     Attention,
+    /// `b`, `B`: Mamba-3 with one input a head (SISO).
+    Mamba3Siso,
+    /// `r`, `R`: Mamba-3 with several inputs a head (MIMO).
+    Mamba3Mimo,
 }
 
 /// One pre-norm residual block.
@@ -30,7 +34,7 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Parses `([mMtT][0-9]+)+`.
+    /// Parses `([mMtTbBrR][0-9]+)+`.
     ///
     /// # Errors
     ///
@@ -44,10 +48,12 @@ impl Stack {
             let mixer = match letter {
                 'm' | 'M' => MixerKind::Mamba2,
                 't' | 'T' => MixerKind::Attention,
+                'b' | 'B' => MixerKind::Mamba3Siso,
+                'r' | 'R' => MixerKind::Mamba3Mimo,
                 other => {
                     return Err(fail(format!(
                         "unknown letter '{other}'; expected m or M (Mamba-2), t or T (attention), \
-                         each followed by a count, as in m4 or T1m4"
+                         b or B (Mamba-3 SISO), r or R (Mamba-3 MIMO), each followed by a count, as in m4 or T1m4"
                     )));
                 }
             };

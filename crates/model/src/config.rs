@@ -1,5 +1,6 @@
 //! `config.json`: the upstream H-Net keys, and what upstream lacks under `cistron`.
 
+pub mod mamba3;
 mod validate;
 
 use std::path::Path;
@@ -8,7 +9,8 @@ use cistron_genome::alphabet::Alphabet;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
-use crate::arch::Arch;
+use crate::arch::{Arch, MixerKind};
+pub use mamba3::Mamba3Config;
 
 /// A value for all stages, or one for each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ impl PerStage {
     }
 }
 
-/// Dimensions of the Mamba-2 blocks.
+/// Dimensions of the Mamba-2 and Mamba-3 blocks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SsmConfig {
@@ -47,7 +49,7 @@ pub struct SsmConfig {
     pub chunk_size: PerStage,
     /// Channels a head.
     pub headdim: PerStage,
-    /// Groups of B and C; only 1 is built.
+    /// Groups of B and C; only 1 with Mamba-2, any divisor of the heads with Mamba-3.
     pub ngroups: PerStage,
 }
 
@@ -118,6 +120,9 @@ pub struct Extension {
     pub numerics: Numerics,
     /// Longest context the model was trained on, in bases; 0 when unknown.
     pub context: i64,
+    /// Details of the Mamba-3 blocks; there wherever the layout has such blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mamba3: Option<Mamba3Config>,
 }
 
 impl Default for Extension {
@@ -129,6 +134,7 @@ impl Default for Extension {
             lr_multipliers: Vec::new(),
             numerics: Numerics::default(),
             context: 0,
+            mamba3: None,
         }
     }
 }
@@ -174,6 +180,7 @@ impl Config {
     pub fn from_json(text: &str, path: &Path) -> Result<Self, ModelError> {
         let config: Self = serde_json::from_str(text)
             .map_err(|error| ModelError::format(path, format!("model config: {error}")))?;
+        let config = config.settled();
         config
             .validate()
             .map_err(|error| ModelError::format(path, error.to_string()))?;
@@ -188,6 +195,19 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let text = std::fs::read_to_string(path).map_err(|error| ModelError::io(path, error))?;
         Self::from_json(&text, path)
+    }
+
+    /// Puts in the details that the layout needs and the text left out, so that a model records
+    /// them.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let mamba3 = [MixerKind::Mamba3Siso, MixerKind::Mamba3Mimo];
+        let stages = self.arch_layout.stacks();
+        let mut stacks = stages.iter().flatten();
+        if stacks.any(|stack| mamba3.iter().any(|&mixer| stack.has(mixer))) {
+            self.cistron.mamba3.get_or_insert_default();
+        }
+        self
     }
 
     /// Number of stages with a width of their own, one more than the routers.

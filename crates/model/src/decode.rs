@@ -10,6 +10,7 @@
 //! so the price is small while reading weights outweighs arithmetic: up to [`MASKED_ROWS`] rows.
 
 use cistron_kernels::graph::Graph;
+use cistron_kernels::mamba3::Memory as Mamba3State;
 use tch::{Kind, Tensor};
 
 use crate::hnet::HNet;
@@ -23,6 +24,7 @@ pub const MASKED_ROWS: i64 = 512;
 #[derive(Debug)]
 pub(crate) enum LayerCache {
     Mamba2(Mamba2State),
+    Mamba3(Mamba3State),
     Attention(AttentionCache),
 }
 
@@ -103,6 +105,7 @@ impl LayerCache {
                 conv: copy(&state.conv),
                 ssm: copy(&state.ssm),
             }),
+            LayerState::Mamba3(state) => Self::Mamba3(state.map(copy)),
             LayerState::Attention(state) => {
                 Self::Attention(AttentionCache::new(state, window, room))
             }

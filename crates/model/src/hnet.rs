@@ -354,6 +354,7 @@ impl HNet {
 
     /// A model around parameters that follow from `config`; it computes in fp32.
     pub fn with_params(config: Config, params: Params, device: Device) -> Self {
+        let config = config.settled();
         let embeddings = params.tensor("embeddings.weight");
         let head = params.get("lm_head.weight").map_or_else(
             || embeddings.shallow_clone(),

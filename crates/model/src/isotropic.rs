@@ -219,6 +219,7 @@ impl Isotropic {
     pub fn empty_state(&self, sequences: i64, options: (Kind, Device)) -> Vec<LayerState> {
         let empty = |mixer: &Mixer| match mixer {
             Mixer::Mamba2(mixer) => mixer.empty_state(sequences, options),
+            Mixer::Mamba3(mixer) => mixer.empty_state(sequences, options.1),
             Mixer::Attention(mixer) => mixer.empty_state(sequences, options),
         };
         self.mixers().map(empty).collect()

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use crate::arch::{Arch, MixerKind, Stack};
+use crate::config::mamba3::Mamba3Shape;
 use crate::config::{Config, Numerics};
 use crate::error::ModelError;
 
@@ -273,6 +274,11 @@ impl Specs<'_> {
             self.push(format!("{layer}norm1.weight"), &[width], stage, false, one);
             match block.mixer {
                 MixerKind::Mamba2 => self.mamba2(&format!("{layer}mixer."), stage, output),
+                MixerKind::Mamba3Siso | MixerKind::Mamba3Mimo => {
+                    let mimo = block.mixer == MixerKind::Mamba3Mimo;
+                    let shape = Mamba3Shape::of(self.config, stage, mimo);
+                    self.mamba3(&format!("{layer}mixer."), &shape, stage, output);
+                }
                 MixerKind::Attention => {
                     let mixer = format!("{layer}mixer.");
                     self.push(
@@ -342,6 +348,20 @@ impl Specs<'_> {
         push("D", &[heads], false, Init::Constant(1.0));
         push("norm.weight", &[inner], false, Init::Constant(1.0));
         push("out_proj.weight", &[width, inner], true, output);
+    }
+
+    /// Decay is for the two large matrices; all else scales or shifts channels.
+    fn mamba3(&mut self, prefix: &str, shape: &Mamba3Shape, stage: usize, output: Init) {
+        for (name, sizes) in shape.parameters() {
+            let (decay, init) = match name {
+                "in_proj.weight" => (true, Init::Normal(0.02)),
+                "out_proj.weight" => (true, output),
+                "dt_bias" => (false, Init::StepSize),
+                "mimo_x" | "mimo_o" => (false, Init::Constant(1.0 / shape.rank as f64)),
+                _ => (false, Init::Constant(1.0)),
+            };
+            self.push(format!("{prefix}{name}"), &sizes, stage, decay, init);
+        }
     }
 }
 
@@ -448,9 +468,18 @@ mod tests {
 
     #[test]
     fn norms_biases_and_decays_are_exempt_from_weight_decay() {
-        let config = config(r#"["m1",["T1"],"m1"]"#, "[64,128]", "[0,128]", 4, "[8,8]");
+        let config = config(
+            r#"["m1b1",["T1r1"],"m1"]"#,
+            "[64,128]",
+            "[0,128]",
+            4,
+            "[8,8]",
+        );
         for spec in specs(&config) {
-            let exempt = spec.shape.len() == 1 || spec.name == "embeddings.weight";
+            let scales = ["B_bias", "C_bias", "mimo_x", "mimo_z", "mimo_o"];
+            let exempt = spec.shape.len() == 1
+                || spec.name == "embeddings.weight"
+                || scales.iter().any(|name| spec.name.ends_with(name));
             assert_eq!(spec.weight_decay, !exempt, "{}", spec.name);
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cistron_kernels::mamba3::Memory as Mamba3State;
 use tch::{Device, Kind, Tensor};
 
 use crate::checkpoint;
@@ -15,6 +16,7 @@ use crate::error::ModelError;
 #[derive(Debug)]
 pub(crate) enum LayerState {
     Mamba2(Mamba2State),
+    Mamba3(Mamba3State),
     Attention(AttentionState),
 }
 
@@ -84,6 +86,12 @@ impl Part for LayerState {
             Self::Mamba2(state) => {
                 visitor.tensor(format!("{prefix}conv"), &mut state.conv);
                 visitor.tensor(format!("{prefix}ssm"), &mut state.ssm);
+            }
+            Self::Mamba3(state) => {
+                visitor.tensor(format!("{prefix}angle"), &mut state.angle);
+                visitor.tensor(format!("{prefix}ssm"), &mut state.ssm);
+                visitor.tensor(format!("{prefix}k"), &mut state.k);
+                visitor.tensor(format!("{prefix}v"), &mut state.v);
             }
             Self::Attention(state) => {
                 visitor.tensor(format!("{prefix}k"), &mut state.k);
@@ -268,6 +276,7 @@ impl LayerState {
                 conv: conv.shallow_clone(),
                 ssm: ssm.shallow_clone(),
             }),
+            Self::Mamba3(state) => Self::Mamba3(state.map(Tensor::shallow_clone)),
             Self::Attention(AttentionState { k, v, held, seen }) => {
                 Self::Attention(AttentionState {
                     k: k.shallow_clone(),

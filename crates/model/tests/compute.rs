@@ -10,7 +10,7 @@ use tch::{Device, Kind, Tensor};
 const LENGTHS: [i64; 3] = [90, 1, 37];
 
 fn model() -> HNet {
-    let text = r#"{"arch_layout": ["m1t1", ["T1m1", ["T1M1"], "m1T1"], "m1"],
+    let text = r#"{"arch_layout": ["m1t1", ["T1m1b1", ["T1M1"], "m1T1r1"], "m1"],
         "d_model": [32, 48, 64], "d_intermediate": [128, 128, 128], "vocab_size": 8,
         "ssm_cfg": {"d_state": 8, "headdim": 16},
         "attn_cfg": {"num_heads": 2, "rotary_emb_dim": 8, "window_size": [15, 15, -1]}}"#;

@@ -9,13 +9,16 @@ use cistron_model::{Config, HNet, Precision, State};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-const LAYOUTS: [&str; 6] = [
+const LAYOUTS: [&str; 9] = [
     r#"["m2"]"#,
     r#"["t2"]"#,
     r#"["M1T1"]"#,
     r#"["m1", ["T1"], "m1"]"#,
     r#"["m1t1", ["T1m1", ["T1M1"], "m1T1"], "m1"]"#,
     r#"["t1", ["m1", ["m1"], "t1"], "m1"]"#,
+    r#"["b2"]"#,
+    r#"["r1B1"]"#,
+    r#"["b1", ["T1r1", ["R1"], "t1"], "b1"]"#,
 ];
 
 fn model(layout: usize, window: i64, seed: u64, device: Device) -> HNet {
@@ -76,7 +79,7 @@ proptest! {
 
     #[test]
     fn a_decoder_steps_as_the_model_does(
-        layout in 0usize..6, window in prop::sample::select(vec![-1i64, 0, 3, 15]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 0, 3, 15]),
         prompts in prop::collection::vec(0i64..20, 1..4), extra in 1i64..30, seed in 0u64..1000,
     ) {
         prop_assume!(prompts.iter().sum::<i64>() > 0);
@@ -101,7 +104,7 @@ proptest! {
 
     #[test]
     fn rows_that_do_not_run_keep_their_memory(
-        layout in 0usize..6, window in prop::sample::select(vec![-1i64, 3]), seed in 0u64..1000,
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 3]), seed in 0u64..1000,
         pattern in prop::collection::vec(prop::collection::vec(any::<bool>(), 3), 1..25),
     ) {
         let _guard = tch::no_grad_guard();

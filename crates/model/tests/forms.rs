@@ -7,7 +7,7 @@ use cistron_model::{Config, HNet, Output, State};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-const LAYOUTS: [&str; 7] = [
+const LAYOUTS: [&str; 12] = [
     r#"["m2"]"#,
     r#"["M1"]"#,
     r#"["t2"]"#,
@@ -15,14 +15,29 @@ const LAYOUTS: [&str; 7] = [
     r#"["m1", ["T1"], "m1"]"#,
     r#"["m1t1", ["T1m1", ["T1M1"], "m1T1"], "m1"]"#,
     r#"["m1", ["m1", ["t1", ["M1"], "m1"], "m1"], "t1"]"#,
+    r#"["b2"]"#,
+    r#"["R1"]"#,
+    r#"["r1B1"]"#,
+    r#"["b1", ["T1r1"], "m1b1"]"#,
+    r#"["r1", ["b1t1", ["B1R1"], "b1T1"], "m1"]"#,
+];
+
+/// Details of the Mamba-3 blocks, by seed.
+const MAMBA3: [&str; 4] = [
+    "{\"rank\": 4}",
+    "{\"rank\": 2, \"rope_fraction\": 1.0, \"out_proj_norm\": true}",
+    "{\"rank\": 3, \"a_activation\": \"heavy_tail\", \"rotary_layout\": \"pairwise\"}",
+    "{\"rank\": 1, \"rope_fraction\": 0.0, \"rotary_layout\": \"half\"}",
 ];
 
 fn model(layout: usize, window: i64, seed: u64) -> HNet {
     let text = format!(
         r#"{{"arch_layout": {}, "d_model": WIDTHS, "d_intermediate": FFN, "vocab_size": 8,
             "ssm_cfg": {{"d_state": 8, "headdim": 16}},
-            "attn_cfg": {{"num_heads": 2, "rotary_emb_dim": 8, "window_size": {window}}}}}"#,
-        LAYOUTS[layout]
+            "attn_cfg": {{"num_heads": 2, "rotary_emb_dim": 8, "window_size": {window}}},
+            "cistron": {{"mamba3": {}}}}}"#,
+        LAYOUTS[layout],
+        MAMBA3[seed as usize % MAMBA3.len()]
     );
     let stages = LAYOUTS[layout].matches('[').count();
     let widths: Vec<i64> = [32, 48, 48, 64].into_iter().take(stages).collect();
@@ -92,7 +107,7 @@ proptest! {
     /// Parallel = step, for a batch whose rows chunk differently.
     #[test]
     fn stepping_equals_the_parallel_form(
-        layout in 0usize..7, window in prop::sample::select(vec![-1i64, 0, 3, 15]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 0, 3, 15]),
         length in 1i64..50, seed in 0u64..1000,
     ) {
         let _guard = tch::no_grad_guard();
@@ -108,7 +123,7 @@ proptest! {
     /// the cuts; also when some rows contribute nothing to a piece.
     #[test]
     fn splitting_with_the_state_equals_the_whole(
-        layout in 0usize..7, window in prop::sample::select(vec![-1i64, 0, 3, 15]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 0, 3, 15]),
         lengths in prop::collection::vec((0i64..30, 0i64..30, 0i64..8), 1..4), seed in 0u64..1000,
     ) {
         let _guard = tch::no_grad_guard();
@@ -142,7 +157,7 @@ proptest! {
     /// Prefill of ragged prompts, then steps = each sequence alone in parallel form.
     #[test]
     fn prefill_and_steps_equal_the_whole(
-        layout in 0usize..7, window in prop::sample::select(vec![-1i64, 3]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 3]),
         prompts in prop::collection::vec(1i64..20, 1..4), extra in 1i64..30, seed in 0u64..1000,
     ) {
         let _guard = tch::no_grad_guard();
@@ -170,7 +185,7 @@ proptest! {
     /// A packed batch = its sequences alone: logits, probabilities, boundaries, counts.
     #[test]
     fn a_packed_batch_equals_its_sequences(
-        layout in 0usize..7, window in prop::sample::select(vec![-1i64, 3]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 3]),
         lengths in prop::collection::vec(1i64..40, 1..5), seed in 0u64..1000,
     ) {
         let _guard = tch::no_grad_guard();
@@ -199,7 +214,7 @@ proptest! {
     /// Changing a later base leaves earlier logits: to 1e-6 in parallel, bit for bit in steps.
     #[test]
     fn nothing_depends_on_what_comes_later(
-        layout in 0usize..7, window in prop::sample::select(vec![-1i64, 3]),
+        layout in 0usize..LAYOUTS.len(), window in prop::sample::select(vec![-1i64, 3]),
         length in 2i64..40, at in 0.0f64..1.0, seed in 0u64..1000,
     ) {
         let _guard = tch::no_grad_guard();
@@ -268,8 +283,11 @@ fn empty_pieces_change_nothing() {
 #[test]
 fn matrices_equal_the_mixers() {
     let _guard = tch::no_grad_guard();
-    for (layout, window) in [(0, -1), (2, -1), (2, 3)] {
-        let model = model(layout, window, 11);
+    for (layout, window, seed) in [(0, -1, 11), (2, -1, 11), (2, 3, 11)]
+        .into_iter()
+        .chain((0..8).map(|seed| (7 + seed as usize % 3, -1, seed)))
+    {
+        let model = model(layout, window, seed);
         for mixer in model.mixers() {
             let u = Tensor::randn([70, 32], (Kind::Float, Device::Cpu));
             let matrix = mixer.matrix(&u);
@@ -286,16 +304,18 @@ fn a_saved_state_continues() {
     let _guard = tch::no_grad_guard();
     let folder = tempfile::tempdir().expect("temporary folder");
     let path = folder.path().join("state.safetensors");
-    let model = model(5, 3, 4);
-    let (_, state) = model.forward_from(&tokens(2, 30), &[18, 12], None);
-    state.save(&path).expect("saved");
-    let mut loaded = State::load(&path, &model.empty_state(1)).expect("loaded");
-    assert_eq!(loaded.sequences(), 2);
-    let next = tokens(9, 20).reshape([2, 10]);
-    assert_eq!(
-        steps(&model, &next, &mut loaded),
-        steps(&model, &next, &mut state.fork())
-    );
+    for layout in [5, 11] {
+        let model = model(layout, 3, 4);
+        let (_, state) = model.forward_from(&tokens(2, 30), &[18, 12], None);
+        state.save(&path).expect("saved");
+        let mut loaded = State::load(&path, &model.empty_state(1)).expect("loaded");
+        assert_eq!(loaded.sequences(), 2);
+        let next = tokens(9, 20).reshape([2, 10]);
+        assert_eq!(
+            steps(&model, &next, &mut loaded),
+            steps(&model, &next, &mut state.fork())
+        );
+    }
 }
 
 /// Equal models are equal files, whatever the order in which metadata was put in.

@@ -3,6 +3,7 @@
 
 use cistron_model::Config;
 use cistron_model::arch::MixerKind;
+use cistron_model::config::mamba3::Mamba3Shape;
 
 /// Operations of a forward pass over one sequence of `length` tokens, when each routed
 /// stage keeps one token in its target N (all of them without a target). A backward pass
@@ -15,6 +16,8 @@ pub fn forward(config: &Config, length: u64) -> f64 {
         for block in stacks.iter().flat_map(|stack| stack.blocks()) {
             total += match block.mixer {
                 MixerKind::Mamba2 => mamba2(config, stage, tokens),
+                MixerKind::Mamba3Siso => tokens * Mamba3Shape::of(config, stage, false).flops(),
+                MixerKind::Mamba3Mimo => tokens * Mamba3Shape::of(config, stage, true).flops(),
                 MixerKind::Attention => attention(config, stage, tokens),
             };
             if block.ffn {
@@ -92,5 +95,23 @@ mod tests {
             "[2.63,2.63]",
         );
         assert!((two - 0.70).abs() < 0.02, "{two}");
+    }
+
+    /// 6 d² parameters a layer make 12 d² operations; the scan comes to it, by rank.
+    #[test]
+    fn mamba3_costs_its_products_and_its_scan() {
+        let cost = |layout: &str| {
+            let text = format!(
+                r#"{{"arch_layout": ["{layout}"], "d_model": [2048], "d_intermediate": [0],
+                    "vocab_size": 8}}"#
+            );
+            let config = Config::from_json(&text, Path::new("config.json")).unwrap();
+            forward(&config, 1) - 2.0 * 8.0 * 2048.0
+        };
+        let (siso, mimo) = (cost("b1"), cost("r1"));
+        // 52.3 MFLOP of products and 4 N P (+ 2 N P of decay) a head.
+        assert!((siso / 1e6 - (52.3 + 3.15)).abs() < 0.2, "{siso}");
+        assert!(mimo - siso > 12.0 * 64.0 * 64.0 * 128.0, "{mimo}");
+        assert!(mimo < 1.25 * siso, "{mimo}");
     }
 }

@@ -315,6 +315,42 @@ mod tests {
         same(&whole.out, &resumed.out);
     }
 
+    /// Mamba-3 blocks train, and a cut run of them is the whole one.
+    #[test]
+    fn mamba3_learns_and_resumes_bit_for_bit() {
+        let bench = Bench::new(&[
+            r#"model.arch_layout=["b1r1",["R1"],"b1"]"#,
+            "model.ssm_cfg.d_state=8",
+            "model.cistron.mamba3.rank=2",
+            "schedule.steps=40",
+            "optimizer.lr=1e-2",
+            "train.eval_every=40",
+            "train.checkpoint_every=20",
+        ]);
+        let whole = bench.to("whole");
+        assert_eq!(go(&whole).unwrap(), Outcome::Finished { step: 40 });
+        let losses: Vec<f64> = metrics::read(&whole.out.join("metrics.jsonl"))
+            .unwrap()
+            .iter()
+            .filter_map(|record| match record {
+                Record::Train(record) => Some(record.bits_per_base),
+                Record::Eval(_) => None,
+            })
+            .collect();
+        let mean = |steps: &[f64]| steps.iter().sum::<f64>() / steps.len() as f64;
+        let (first, last) = (mean(&losses[..5]), mean(&losses[losses.len() - 5..]));
+        assert!(last < first - 0.3, "{first} {last}");
+
+        let mut halves = bench.to("halves");
+        halves.stop_after = Some(20);
+        assert_eq!(go(&halves).unwrap(), Outcome::Paused { step: 20 });
+        halves.resume = Resume::Auto;
+        halves.stop_after = None;
+        assert_eq!(go(&halves).unwrap(), Outcome::Finished { step: 40 });
+        let model = |out: &Path| out.join("model/model.safetensors");
+        same_tensors(&model(&whole.out), &model(&halves.out));
+    }
+
     #[test]
     fn the_run_folder_has_its_parts() {
         let bench = Bench::new(&[]);

@@ -107,20 +107,24 @@ impl Config {
         for (stage, stacks) in self.arch_layout.stacks().iter().enumerate() {
             let width = self.d_model[stage];
             let has = |mixer| stacks.iter().any(|stack| stack.has(mixer));
-            if has(MixerKind::Mamba2) {
+            let mamba3 = has(MixerKind::Mamba3Siso) || has(MixerKind::Mamba3Mimo);
+            if has(MixerKind::Mamba2) || mamba3 {
                 let (inner, head) = (width * ssm.expand.at(stage), ssm.headdim.at(stage));
                 if inner % head != 0 {
                     return fail(
                         "d_model",
                         format!(
                             "stage {stage}: expand * d_model = {inner} is not divisible by the \
-                             Mamba-2 head size ssm_cfg.headdim = {head}"
+                             Mamba head size ssm_cfg.headdim = {head}"
                         ),
                     );
                 }
-                if ssm.ngroups.at(stage) != 1 {
-                    return fail("ssm_cfg.ngroups", "only 1 is supported".into());
-                }
+            }
+            if has(MixerKind::Mamba2) && ssm.ngroups.at(stage) != 1 {
+                return fail("ssm_cfg.ngroups", "only 1 is supported with Mamba-2".into());
+            }
+            if mamba3 {
+                self.validate_mamba3(stage)?;
             }
             if has(MixerKind::Attention) {
                 let (heads, rotary) = (

@@ -7,6 +7,7 @@ use cistron_kernels::scan::{self, Scan};
 use cistron_kernels::{Layout, Packed, linear, ssm, step};
 use tch::{Device, Kind, Tensor};
 
+use super::fallback;
 use crate::config::Config;
 use crate::params::Params;
 use crate::state::{LayerState, Mamba2State, Rows};
@@ -133,6 +134,8 @@ impl Mamba2 {
         ) {
             return self.forward_packed(layout, &z, &xbc, &dt, initial, keep);
         }
+        let size = [self.head_dim, self.states, 1];
+        fallback::warn("Mamba-2", xbc.device(), xbc.kind(), size);
         let (xbc, extended) =
             conv::causal_conv1d_silu(&layout.pad(&xbc), &self.conv_weight, &self.conv_bias, tail);
         let mut inputs = self.scan_inputs(&xbc, &layout.pad(&dt));

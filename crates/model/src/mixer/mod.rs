@@ -2,25 +2,31 @@
 //! a time, and as a matrix.
 
 mod attention;
+mod fallback;
 mod mamba2;
+pub mod mamba3;
 
 use cistron_kernels::{Layout, Packed};
 use tch::Tensor;
 
 pub use attention::Attention;
 pub use mamba2::Mamba2;
+pub use mamba3::Mamba3;
 
 use crate::arch::MixerKind;
 use crate::config::Config;
+use crate::config::mamba3::Mamba3Shape;
 use crate::decode::LayerCache;
 use crate::params::Params;
 use crate::state::{LayerState, Rows};
 
-/// A mixer of either kind.
+/// A mixer of any kind.
 #[derive(Debug)]
 pub enum Mixer {
     /// Mamba-2.
     Mamba2(Mamba2),
+    /// Mamba-3, SISO or MIMO.
+    Mamba3(Mamba3),
     /// Attention.
     Attention(Attention),
 }
@@ -35,6 +41,11 @@ impl Mixer {
     ) -> Self {
         match kind {
             MixerKind::Mamba2 => Self::Mamba2(Mamba2::new(config, stage, prefix, params)),
+            MixerKind::Mamba3Siso | MixerKind::Mamba3Mimo => {
+                let shape = Mamba3Shape::of(config, stage, kind == MixerKind::Mamba3Mimo);
+                let get = |name: &str| params.tensor(&format!("{prefix}{name}"));
+                Self::Mamba3(Mamba3::new(shape, get))
+            }
             MixerKind::Attention => Self::Attention(Attention::new(config, stage, prefix, params)),
         }
     }
@@ -50,6 +61,10 @@ impl Mixer {
         match (self, initial) {
             (Self::Mamba2(mixer), None) => mixer.forward(u, None, keep),
             (Self::Mamba2(mixer), Some(LayerState::Mamba2(state))) => {
+                mixer.forward(u, Some(state), keep)
+            }
+            (Self::Mamba3(mixer), None) => mixer.forward(u, None, keep),
+            (Self::Mamba3(mixer), Some(LayerState::Mamba3(state))) => {
                 mixer.forward(u, Some(state), keep)
             }
             (Self::Attention(mixer), None) => mixer.forward(u, None, keep),
@@ -71,6 +86,7 @@ impl Mixer {
     pub(crate) fn step(&self, u: &Tensor, rows: &Rows, state: &mut LayerState) -> Tensor {
         match (self, state) {
             (Self::Mamba2(mixer), LayerState::Mamba2(state)) => mixer.step(u, rows, state),
+            (Self::Mamba3(mixer), LayerState::Mamba3(state)) => mixer.step(u, rows, state),
             (Self::Attention(mixer), LayerState::Attention(state)) => mixer.step(u, rows, state),
             _ => unreachable!("a state comes from a model of the same layout"),
         }
@@ -80,17 +96,20 @@ impl Mixer {
     pub(crate) fn decode(&self, u: &Tensor, cache: &mut LayerCache, mask: &Tensor) -> Tensor {
         match (self, cache) {
             (Self::Mamba2(mixer), LayerCache::Mamba2(cache)) => mixer.decode(u, cache, mask),
+            (Self::Mamba3(mixer), LayerCache::Mamba3(cache)) => mixer.decode(u, cache, mask),
             (Self::Attention(mixer), LayerCache::Attention(cache)) => mixer.decode(u, cache, mask),
             _ => unreachable!("a cache comes from a model of the same layout"),
         }
     }
 
-    /// The mixing matrix of one sequence `u` `[length, width]`: `[heads, length, length]`.
+    /// The mixing matrix of one sequence `u` `[length, width]`: `[heads, length, length]`, or of a
+    /// MIMO mixer one for each head, rank of the output and rank of the input.
     ///
     /// [`Mixer::apply_matrix`] completes it to the mixer's output.
     pub fn matrix(&self, u: &Tensor) -> Tensor {
         match self {
             Self::Mamba2(mixer) => mixer.matrix(u),
+            Self::Mamba3(mixer) => mixer.matrix(u),
             Self::Attention(mixer) => mixer.matrix(u),
         }
     }
@@ -99,6 +118,7 @@ impl Mixer {
     pub fn apply_matrix(&self, matrix: &Tensor, u: &Tensor) -> Tensor {
         match self {
             Self::Mamba2(mixer) => mixer.apply_matrix(matrix, u),
+            Self::Mamba3(mixer) => mixer.apply_matrix(matrix, u),
             Self::Attention(mixer) => mixer.apply_matrix(matrix, u),
         }
     }

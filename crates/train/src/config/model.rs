@@ -66,6 +66,7 @@ pub fn resolve(
         let explained = explain(&path, &error.inner().to_string(), &known);
         fail(explained.key, explained.problem)
     })?;
+    config = config.settled();
     config.validate().map_err(|error| match error {
         ModelError::Config { key, problem } => fail(format!("model.{key}"), problem),
         other => TrainError::Model(other),
