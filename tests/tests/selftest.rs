@@ -51,12 +51,17 @@ fn rows(finished: &Finished) -> Vec<Vec<String>> {
 #[test]
 fn the_reference_is_met() {
     let rows = rows(&selftest(&[]).expect(0));
-    assert_eq!(rows.len(), 4);
-    let (networks, lyra) = rows.split_at(3);
-    assert_eq!(
-        (lyra[0][0].as_str(), lyra[0][6].as_str()),
-        ("lyra.safetensors", "ok")
-    );
+    assert_eq!(rows.len(), 8);
+    let (networks, others) = rows.split_at(3);
+    assert_eq!(others[0][0], "lyra.safetensors");
+    for row in others {
+        let number = |i: usize| row[i].parse::<f64>();
+        assert!(number(1).unwrap() <= 1e-5, "outputs: {row:?}");
+        assert!(number(4).unwrap_or(0.0) <= 1e-4, "gradients: {row:?}");
+        assert_eq!(row[6], "ok");
+    }
+    let states = others.iter().filter(|row| row[0].starts_with("mamba3"));
+    assert_eq!(states.count(), 4);
     for row in networks {
         let number = |i: usize| row[i].parse::<f64>().unwrap();
         assert!(number(1) <= 2e-5, "logits: {row:?}");

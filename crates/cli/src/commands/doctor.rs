@@ -1,6 +1,6 @@
 //! `cistron doctor`.
 
-use cistron_kernels::runtime;
+use cistron_kernels::{runtime, ssm};
 use clap::Args;
 use tch::{Device, Kind, Tensor};
 
@@ -64,6 +64,7 @@ pub fn run(global: &Global, _: Doctor) -> anyhow::Result<()> {
             }
         }
     }
+    text += &format!("scan kernels\t{}\n", scan_kernels());
     let temporary = std::env::temp_dir();
     let writable = tempfile::tempfile_in(&temporary);
     text += &format!("temporary files\t{}\n", temporary.display());
@@ -82,6 +83,40 @@ pub fn run(global: &Global, _: Doctor) -> anyhow::Result<()> {
     } else {
         anyhow::bail!("{} problem(s)", problems.len())
     }
+}
+
+/// Sizes with a CUDA scan, as `headdim x d_state`, by kind of block.
+fn scan_kernels() -> String {
+    if !runtime::kernels_built() {
+        return "none: built without nvcc; GPUs use plain operators, slower".into();
+    }
+    if runtime::cuda_devices() == 0 {
+        return "built; no GPU to run them".into();
+    }
+    let sizes = ssm::sizes();
+    if sizes.is_empty() {
+        return "none fit this GPU's shared memory; it uses plain operators, slower".into();
+    }
+    let list = |turns: bool, mimo: bool| {
+        let fits = |size: &&ssm::Size| size.turns == turns && (size.rank > 1) == mimo;
+        let said = |size: &ssm::Size| match size.rank {
+            1 => format!("{}x{}", size.head_dim, size.state),
+            rank => format!("{}x{} rank {rank}", size.head_dim, size.state),
+        };
+        sizes
+            .iter()
+            .filter(fits)
+            .map(said)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    format!(
+        "headdim x d_state in bf16: Mamba-2 {}; Mamba-3 SISO {}; Mamba-3 MIMO {}; other sizes use \
+         plain operators, slower",
+        list(false, false),
+        list(true, false),
+        list(true, true)
+    )
 }
 
 fn said(tried: &Result<(), String>) -> &str {

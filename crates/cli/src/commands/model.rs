@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use cistron_model::config::mamba3::RotaryLayout;
+use cistron_model::mixer::mamba3::exchange::with_rotary_layout;
 use cistron_model::{checkpoint, inspect};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
@@ -30,6 +32,17 @@ enum Dtype {
     Bf16,
 }
 
+/// How channels of B and C are paired in Mamba-3 blocks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Rotary {
+    /// That of the reference code: pairwise in SISO blocks, half in MIMO blocks
+    Reference,
+    /// Channel 2 i with 2 i + 1
+    Pairwise,
+    /// Channel i with i + d_state / 2
+    Half,
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,6 +57,9 @@ pub struct Export {
     /// Number format of the weights; models compute in fp32 whatever it is
     #[arg(long, value_enum, default_value = "f32")]
     dtype: Dtype,
+    /// Permute the state channels of Mamba-3 blocks into this layout; the model computes the same
+    #[arg(long, value_enum, value_name = "LAYOUT")]
+    rotary_layout: Option<Rotary>,
     /// Write into a folder that holds something
     #[arg(long)]
     force: bool,
@@ -88,12 +104,18 @@ fn export(command: &Export) -> anyhow::Result<()> {
         ),
         ("exported_from_sha256".to_owned(), digest.to_owned()),
     ]);
-    Ok(checkpoint::save(
-        &loaded.model,
-        &command.out,
-        kind,
-        &metadata,
-    )?)
+    let model = match command.rotary_layout {
+        None => loaded.model,
+        Some(layout) => with_rotary_layout(
+            &loaded.model,
+            match layout {
+                Rotary::Reference => RotaryLayout::Reference,
+                Rotary::Pairwise => RotaryLayout::Pairwise,
+                Rotary::Half => RotaryLayout::Half,
+            },
+        )?,
+    };
+    Ok(checkpoint::save(&model, &command.out, kind, &metadata)?)
 }
 
 fn inspect(command: &Inspect) -> anyhow::Result<()> {

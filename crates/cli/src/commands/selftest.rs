@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use cistron_model::golden;
 use cistron_model::lyra::parity;
+use cistron_model::mixer::mamba3::parity as mamba3;
 use clap::Args;
 
 use crate::global::Global;
 use crate::output;
 
 /// The project's own golden files, inside the binary.
-const BUNDLED: [(&str, &[u8]); 4] = [
+const BUNDLED: [(&str, &[u8]); 8] = [
     (
         "hnet_isotropic.safetensors",
         include_bytes!("../../../../tests/golden/hnet_isotropic.safetensors"),
@@ -27,6 +28,22 @@ const BUNDLED: [(&str, &[u8]); 4] = [
         "lyra.safetensors",
         include_bytes!("../../../../tests/golden/lyra.safetensors"),
     ),
+    (
+        "mamba3_siso_op_states.safetensors",
+        include_bytes!("../../../../tests/golden/mamba3_siso_op_states.safetensors"),
+    ),
+    (
+        "mamba3_siso_heavytail_norm_fullrope.safetensors",
+        include_bytes!("../../../../tests/golden/mamba3_siso_heavytail_norm_fullrope.safetensors"),
+    ),
+    (
+        "mamba3_mimo_r2_norm.safetensors",
+        include_bytes!("../../../../tests/golden/mamba3_mimo_r2_norm.safetensors"),
+    ),
+    (
+        "mamba3_mimo_r4.safetensors",
+        include_bytes!("../../../../tests/golden/mamba3_mimo_r4.safetensors"),
+    ),
 ];
 
 #[derive(Debug, Args)]
@@ -40,7 +57,8 @@ Runs small models of the reference implementation and prints the largest distanc
 boundaries (tokens that differ), losses (absolute) and sampled gradient entries (over the norm of
 their tensor). Exit status 1 when a file is beyond 2e-5, 0, 2e-6 and 2e-4. For a Lyra network it
 prints the distance of the outputs, over three forms of S4D, and of the gradients, each relative to
-its norm, within 1e-5 and 1e-4.")]
+its norm, within 1e-5 and 1e-4; so it does for Mamba-3 blocks, over the parallel form, steps and the
+matrix, and for the Mamba-3 recurrence with its final states, whole and split.")]
 pub struct Selftest {
     /// Golden file; repeatable [default: those inside the binary]
     #[arg(long, value_name = "FILE")]
@@ -82,6 +100,23 @@ pub fn run(global: &Global, command: Selftest) -> anyhow::Result<()> {
             }
             continue;
         }
+        if mamba3::is_mamba3(path)? {
+            let block = mamba3::check(path, device)?;
+            let gradients = block
+                .gradients
+                .map_or_else(|| ".".to_owned(), |g| format!("{g:.1e}"));
+            output::print(&format!(
+                "{}\t{:.1e}\t.\t.\t{gradients}\t{}\t{}\n",
+                name(path),
+                block.outputs,
+                block.worst_gradient,
+                verdict(block.holds())
+            ))?;
+            if !block.holds() {
+                failed.push(name(path));
+            }
+            continue;
+        }
         let parity = golden::check(path, device)?;
         output::print(&format!(
             "{}\t{:.1e}\t{}\t{:.1e}\t{:.1e}\t{}\t{}\n",
@@ -102,7 +137,7 @@ pub fn run(global: &Global, command: Selftest) -> anyhow::Result<()> {
     }
     anyhow::bail!(
         "{} beyond the tolerance (logits {:.0e}, boundaries 0, losses {:.0e}, gradients {:.0e}; of \
-         Lyra outputs {:.0e}, gradients {:.0e}); try --device cpu, and report it with the output of `cistron doctor`",
+         Lyra and Mamba-3 outputs {:.0e}, gradients {:.0e}); try --device cpu, and report it with the output of `cistron doctor`",
         failed.join(", "),
         golden::LOGITS,
         golden::LOSSES,
