@@ -1,6 +1,7 @@
 //! Single operators: time beside the bytes that must move at least.
 
 use cistron_kernels::checkpoint::gradients;
+use cistron_kernels::mamba3::Inputs;
 use cistron_kernels::scan::Scan;
 use cistron_kernels::{Layout, attention, conv, ema, linear, norm, rotary, ssm, swiglu};
 use cistron_model::Precision;
@@ -105,7 +106,7 @@ fn op(inputs: Vec<Tensor>, run: impl Fn(&[Tensor]) -> Tensor + 'static) -> Op {
 type Make = fn(&Maker) -> Op;
 
 /// Every operator that is measured.
-const OPS: [(&str, Make); 10] = [
+const OPS: [(&str, Make); 12] = [
     ("linear", |m| {
         let (tokens, width) = (m.shape.tokens(), m.shape.width());
         let inputs = vec![m.random(&[tokens, width]), m.random(&[2 * width, width])];
@@ -200,6 +201,8 @@ const OPS: [(&str, Make); 10] = [
             scan.run(&layout, false).0
         })
     }),
+    ("mamba3-scan", |m| mamba3(m, 1)),
+    ("mamba3-mimo-scan", |m| mamba3(m, 4)),
     ("scan-plain", |m| {
         let OpShape {
             batch,
@@ -236,6 +239,48 @@ const OPS: [(&str, Make); 10] = [
         })
     }),
 ];
+
+/// The scan of Mamba-3 with its gates, as the model runs it; half of the channels turn.
+fn mamba3(m: &Maker, rank: i64) -> Op {
+    let OpShape {
+        heads,
+        head_dim,
+        state,
+        ..
+    } = m.shape;
+    let (layout, tokens) = (m.layout(), m.shape.tokens());
+    let angles = state / 4;
+    let mut inputs = vec![
+        m.random(&[tokens, heads, head_dim]),
+        m.random(&[tokens, rank, 1, state]),
+        m.random(&[tokens, rank, 1, state]),
+        m.float(&[heads, rank, state]),
+        m.float(&[heads, rank, state]),
+        m.float(&[tokens, angles]),
+        m.float(&[tokens, heads]),
+        m.float(&[tokens, heads]),
+        m.float(&[heads]),
+    ];
+    if rank > 1 {
+        inputs.push(m.float(&[heads, rank, head_dim]));
+    }
+    op(inputs, move |t| {
+        let inputs = Inputs {
+            x: &t[0],
+            up: t.get(9),
+            b: &t[1],
+            c: &t[2],
+            b_bias: &t[3],
+            c_bias: &t[4],
+            theta: &t[5],
+            delta: &t[6],
+            log_decay: &-&t[6],
+            trap: &t[7],
+            skip: &t[8],
+        };
+        inputs.run(&layout, None, false).0.to_kind(t[0].kind())
+    })
+}
 
 /// The scan with its skip by libtorch's operators, where there is no kernel for it.
 fn plain_mamba2(t: &[Tensor], layout: &Layout) -> Tensor {
