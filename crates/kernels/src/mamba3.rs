@@ -77,15 +77,17 @@ pub struct Inputs<'a> {
 
 /// Halves of the channels `[…, n]`, (i, i + n / 2), as pairs of neighbours (2 i, 2 i + 1).
 pub fn pairs_of_halves(x: &Tensor) -> Tensor {
-    regroup(x, &[2, -1])
+    let channels = x.size().last().copied().unwrap_or(0);
+    regroup(x, [2, channels / 2])
 }
 
 /// The inverse of [`pairs_of_halves`].
 pub fn halves_of_pairs(x: &Tensor) -> Tensor {
-    regroup(x, &[-1, 2])
+    let channels = x.size().last().copied().unwrap_or(0);
+    regroup(x, [channels / 2, 2])
 }
 
-fn regroup(x: &Tensor, parts: &[i64; 2]) -> Tensor {
+fn regroup(x: &Tensor, parts: [i64; 2]) -> Tensor {
     let mut shape = x.size();
     shape.pop();
     shape.extend(parts);

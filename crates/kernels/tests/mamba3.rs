@@ -94,7 +94,7 @@ impl Case {
             leaves: self
                 .leaves
                 .iter()
-                .map(|t| t.detach().to_kind(kind).set_requires_grad(true))
+                .map(|t| t.detach().to_kind(kind).copy().set_requires_grad(true))
                 .collect(),
             lengths: self.lengths.clone(),
             mimo: self.mimo,
