@@ -2,7 +2,11 @@
 //!
 //! The one crate that depends on polars.
 
+pub mod write;
+
 use std::path::Path;
+
+pub use write::{Cell, Kind, TableWriter, WriteError};
 
 /// How a table is written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
