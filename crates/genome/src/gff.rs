@@ -42,7 +42,11 @@ impl Annotation {
         Self::parse(open_input(path)?, path, genome)
     }
 
-    fn parse(
+    /// As [`Annotation::read`], from anywhere; `path` names it in messages.
+    ///
+    /// # Errors
+    /// As [`Annotation::read`].
+    pub fn parse(
         mut input: impl BufRead,
         path: &Path,
         genome: Option<&Genome>,

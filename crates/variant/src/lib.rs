@@ -15,6 +15,7 @@
 //! | [`mismatch`] | refusal of a wrong reference |
 //! | [`annotate`] | our keys in the header and in INFO |
 //! | [`writer`] | plain or BGZF output with an index |
+//! | [`dms`] | tables of measured variants of one gene, as coding sequences |
 //!
 //! ```
 //! use cistron_variant::annotate::{Declaration, splice_header, splice_record, strip};
@@ -39,6 +40,7 @@ pub mod aliases;
 pub mod allele;
 pub mod annotate;
 pub mod consequence;
+pub mod dms;
 pub mod mismatch;
 pub mod site;
 pub mod status;
