@@ -1,6 +1,7 @@
 //! The hierarchical network and its language-model wrapper.
 
 mod decode;
+mod latent;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -477,6 +478,12 @@ impl HNet {
         (output, state.expect("the state was asked for"))
     }
 
+    fn embed(&self, tokens: &Tensor, lengths: &[i64]) -> Packed {
+        let tokens = tokens.to_device(self.device);
+        let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
+        Packed::new(x, Layout::new(lengths, self.device))
+    }
+
     fn run(
         &self,
         tokens: &Tensor,
@@ -491,9 +498,7 @@ impl HNet {
                 "a state for each sequence"
             );
         }
-        let tokens = tokens.to_device(self.device);
-        let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
-        let x = Packed::new(x, Layout::new(lengths, self.device));
+        let x = self.embed(tokens, lengths);
         let mut routing = Vec::new();
         let (y, stage) = self.backbone.forward(
             &x,
