@@ -7,6 +7,7 @@ mod models;
 mod output;
 mod progress;
 mod stop;
+mod table;
 
 use std::process::ExitCode;
 

@@ -60,6 +60,14 @@ pub struct Plan {
     strands: Vec<OneStrand>,
 }
 
+impl Plan {
+    /// Bases of each allele that count, on the strand where they are fewest.
+    pub fn bases(&self) -> usize {
+        let counts = self.strands.iter().map(|one| one.count);
+        counts.min().unwrap_or(0)
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct OneStrand {
     branch: usize,
@@ -147,16 +155,30 @@ impl Values {
     /// Log-likelihood of the alternate minus that of the reference, in nats, as the mean over
     /// strands.
     pub fn of(&self, plan: &Plan) -> f32 {
-        let difference = |one: &OneStrand| {
-            let tails = &self.0[one.branch];
-            let sum = |tail: usize| {
-                let counted = &tails[tail][one.lead..one.lead + one.count];
-                counted.iter().map(|&value| f64::from(value)).sum::<f64>()
-            };
-            sum(one.alternate) - sum(one.reference)
+        self.mean(plan) as f32
+    }
+
+    /// As [`Values::of`], unrounded.
+    pub fn mean(&self, plan: &Plan) -> f64 {
+        let total: f64 = plan.strands.iter().map(|one| self.one(one)).sum();
+        total / plan.strands.len() as f64
+    }
+
+    /// The difference on each strand, in the order of the frame's.
+    pub fn by_strand(&self, plan: &Plan) -> Vec<f32> {
+        plan.strands
+            .iter()
+            .map(|one| self.one(one) as f32)
+            .collect()
+    }
+
+    fn one(&self, one: &OneStrand) -> f64 {
+        let tails = &self.0[one.branch];
+        let sum = |tail: usize| {
+            let counted = &tails[tail][one.lead..one.lead + one.count];
+            counted.iter().map(|&value| f64::from(value)).sum::<f64>()
         };
-        let total: f64 = plan.strands.iter().map(difference).sum();
-        (total / plan.strands.len() as f64) as f32
+        sum(one.alternate) - sum(one.reference)
     }
 }
 

@@ -39,6 +39,9 @@ pub enum ScoreError {
     /// The VCF could not be written.
     #[error(transparent)]
     Write(#[from] cistron_variant::writer::WriteError),
+    /// Whoever was shown the scores failed.
+    #[error(transparent)]
+    Visit(Box<dyn std::error::Error + Send + Sync>),
     /// There is nothing that an evaluation could count.
     #[error(
         "{file}: no A, C, G or T to evaluate; leave it out, or check that it is the right file"

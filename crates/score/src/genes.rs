@@ -6,6 +6,7 @@ use cistron_genome::fasta::Contig;
 use cistron_genome::gff::Feature;
 use cistron_genome::revcomp;
 use cistron_genome::window::Window;
+use tch::{Device, Kind, Tensor};
 
 use crate::engine::{Branch, Engine};
 use crate::error::ScoreError;
@@ -33,6 +34,8 @@ pub struct GeneWindows {
     branch_prefix: Vec<u8>,
     wild: Vec<u8>,
     stopped: Vec<u8>,
+    /// Bases of the gene; it begins 12 bases before the end of the prefix.
+    gene: usize,
 }
 
 /// Cuts the window of `window` bases centred on a gene, read along the gene; it wraps on circular
@@ -89,20 +92,29 @@ pub fn windows(
         branch_prefix: from[..at].to_vec(),
         wild,
         stopped,
+        gene: length,
     })
 }
 
 /// Log-likelihood of each window less that with the cassette, in nats: high where the model minds.
+/// With a horizon only so many bases from the cassette on count.
 ///
 /// # Errors
 ///
 /// A likelihood is not finite, or the run was stopped.
-pub fn score(engine: &Engine, genes: Vec<GeneWindows>) -> Result<Vec<f64>, ScoreError> {
+pub fn score(
+    engine: &Engine,
+    genes: &[GeneWindows],
+    horizon: Option<usize>,
+) -> Result<Vec<f64>, ScoreError> {
     let branches: Vec<Branch> = genes
-        .into_iter()
-        .map(|gene| Branch {
-            prefix: gene.branch_prefix,
-            tails: vec![gene.wild, gene.stopped],
+        .iter()
+        .map(|gene| {
+            let count = horizon.unwrap_or(usize::MAX).min(gene.wild.len());
+            Branch {
+                prefix: gene.branch_prefix.clone(),
+                tails: vec![gene.wild[..count].to_vec(), gene.stopped[..count].to_vec()],
+            }
         })
         .collect();
     let sum = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum::<f64>();
@@ -110,9 +122,54 @@ pub fn score(engine: &Engine, genes: Vec<GeneWindows>) -> Result<Vec<f64>, Score
     Ok(values.iter().map(|v| sum(&v[0]) - sum(&v[1])).collect())
 }
 
+/// For each gene the mean of the main network's outputs over the chunks that begin in it, after
+/// at most `before` bases of its window; where none does, that of the last chunk before its end.
+///
+/// # Errors
+///
+/// The run was stopped.
+pub fn embed(
+    engine: &Engine,
+    genes: &[GeneWindows],
+    before: usize,
+) -> Result<Vec<Vec<f32>>, ScoreError> {
+    engine.map(genes, |model, gene| {
+        let start = gene.branch_prefix.len() - STEP;
+        let from = start.saturating_sub(before);
+        let rest = &gene.wild[..(gene.gene - STEP).min(gene.wild.len())];
+        let bases = [&gene.branch_prefix[from..], rest].concat();
+        let alphabet = engine.alphabet();
+        let tokens: Vec<i64> = std::iter::once(alphabet.bos())
+            .chain(bases.iter().map(|&base| alphabet.encode(base)))
+            .map(i64::from)
+            .collect();
+        let (latent, routing) = model.latent(&Tensor::from_slice(&tokens), &[tokens.len() as i64]);
+        // The token that each chunk of the innermost stage begins with.
+        let mut places: Vec<usize> = (0..tokens.len()).collect();
+        for decided in &routing {
+            let mask = Vec::<bool>::try_from(decided.mask.to_device(Device::Cpu))
+                .expect("a mask is bool and has one dimension");
+            let mut mask = mask.iter();
+            places.retain(|_| *mask.next().unwrap_or(&false));
+        }
+        // BOS is token 0.
+        let first = start - from + 1;
+        let inside = places.partition_point(|&place| place < first);
+        let inside = inside.min(places.len() - 1) as i64;
+        let count = places.len() as i64 - inside;
+        let pooled =
+            latent
+                .values
+                .narrow(0, inside, count)
+                .mean_dim([0i64].as_slice(), false, Kind::Float);
+        Ok(Vec::try_from(pooled.to_device(Device::Cpu)).expect("an fp32 vector"))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::tests::engine;
     use cistron_genome::gff::Annotation;
 
     fn feature(line: &str) -> Feature {
@@ -176,5 +233,53 @@ mod tests {
             windows(&contig, &gene, GeneticCode::Four, 38, Knockout::Replace),
             None
         );
+    }
+
+    #[test]
+    fn embeddings_depend_on_the_gene_and_what_is_before_it() {
+        let bases: Vec<u8> = (0..400u32)
+            .map(|i| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 13) as usize % 4])
+            .collect();
+        let gene = feature("c . CDS 161 220 . + 0 ID=x");
+        let cut = |bases: Vec<u8>| {
+            let contig = Contig {
+                name: "c".into(),
+                description: String::new(),
+                bases,
+                topology: Topology::Linear,
+            };
+            windows(&contig, &gene, GeneticCode::Eleven, 300, Knockout::Replace).expect("fits")
+        };
+        let engine = engine();
+        let read = |bases: &[u8]| embed(&engine, &[cut(bases.to_vec())], 50).expect("read");
+        let found = read(&bases);
+        assert_eq!(found[0].len(), 16);
+        let changed = |at: usize| {
+            let mut other = bases.clone();
+            other[at] = if other[at] == b'A' { b'C' } else { b'A' };
+            read(&other) != found
+        };
+        assert!(changed(180) && changed(120));
+        assert!(!changed(100) && !changed(225));
+    }
+
+    #[test]
+    fn a_horizon_ends_the_sum() {
+        let bases: Vec<u8> = (0..300u32)
+            .map(|i| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 13) as usize % 4])
+            .collect();
+        let contig = Contig {
+            name: "c".into(),
+            description: String::new(),
+            bases,
+            topology: Topology::Linear,
+        };
+        let gene = feature("c . CDS 101 160 . + 0 ID=x");
+        let cut = windows(&contig, &gene, GeneticCode::Eleven, 200, Knockout::Replace);
+        let cut = [cut.expect("fits")];
+        let engine = engine();
+        let of = |horizon| score(&engine, &cut, horizon).expect("read")[0];
+        assert_eq!(of(None), of(Some(10_000)));
+        assert_ne!(of(None), of(Some(20)));
     }
 }

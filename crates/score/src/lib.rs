@@ -3,6 +3,7 @@
 
 pub mod boundaries;
 pub mod difference;
+pub mod dms;
 pub mod engine;
 pub mod error;
 pub mod genes;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{Contig, Genome};
 use cistron_variant::aliases::ContigAliases;
 use cistron_variant::allele::Alleles;
@@ -41,6 +42,35 @@ pub struct Target<'a> {
     pub genes: Option<&'a Genes<'a>>,
 }
 
+/// What became of one ALT.
+#[derive(Debug, Clone)]
+pub struct AltRow<'a> {
+    /// Its record.
+    pub record: &'a Record,
+    /// The ALT.
+    pub alternate: &'a [u8],
+    /// The score, or why there is none.
+    pub score: Score,
+    /// The score of the forward strand alone, where it was read.
+    pub forward: Option<f32>,
+    /// The score of the reverse strand alone, where it was read.
+    pub reverse: Option<f32>,
+    /// Bases of each allele's window that count; 0 without a score.
+    pub bases: usize,
+    /// What it does to which gene, where consequences are wanted.
+    pub effect: Option<Effect>,
+}
+
+impl AltRow<'_> {
+    /// The status word's status.
+    pub fn status(&self) -> Status {
+        self.score.err().unwrap_or(Status::Ok)
+    }
+}
+
+/// An error of whoever looks at rows.
+pub type VisitError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What a run did.
 #[derive(Debug, Clone, Default)]
 pub struct VcfSummary {
@@ -63,12 +93,13 @@ impl VcfSummary {
 
 /// Scores every ALT of every record and writes the lines in their order.
 ///
-/// `progress` hears of the records done.
+/// `visit` sees every ALT, in order; `progress` hears of the records done.
 ///
 /// # Errors
 ///
 /// Input that is no VCF, a reference that does not fit, output that cannot be
 /// written, or a score that is not finite. Nothing is left under the output's name then.
+#[allow(clippy::too_many_arguments)]
 pub fn score(
     engine: &Engine,
     target: Target<'_>,
@@ -76,6 +107,7 @@ pub fn score(
     mut writer: VcfWriter,
     declaration: &Declaration,
     options: &VcfOptions,
+    visit: &mut dyn FnMut(&AltRow<'_>) -> Result<(), VisitError>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<VcfSummary, ScoreError> {
     options.frame.check()?;
@@ -90,19 +122,17 @@ pub fn score(
         batch.extend(record);
         if batch.len() == limit || ended {
             let scored = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
-            for (record, Scored { scores, effects }) in batch.iter().zip(&scored) {
-                for score in scores {
-                    let word = score.err().unwrap_or(Status::Ok).word();
-                    *summary.statuses.entry(word).or_default() += 1;
+            for (record, alts) in batch.iter().zip(scored) {
+                for (alt, alternate) in alts.iter().zip(record.alts()) {
+                    let row = alt.row(record, alternate, &options.frame);
+                    summary.add(&row);
+                    visit(&row).map_err(ScoreError::Visit)?;
                 }
-                for (score, effect) in scores.iter().zip(effects.iter().flatten()) {
-                    if let (Ok(score), Some((consequence, _))) = (score, effect) {
-                        let sums = summary.consequences.entry(*consequence).or_default();
-                        sums.0 += 1;
-                        sums.1 += f64::from(*score);
-                    }
-                }
-                let line = splice_record(record, scores, effects.as_deref())?;
+                let scores: Vec<Score> = alts.iter().map(|alt| alt.score).collect();
+                let effects = target
+                    .genes
+                    .map(|_| alts.into_iter().map(|alt| alt.effect).collect::<Vec<_>>());
+                let line = splice_record(record, &scores, effects.as_deref())?;
                 writer.write_record(record, &line)?;
             }
             summary.records += batch.len() as u64;
@@ -125,12 +155,46 @@ fn batch_size(contigs: &[Contig], frame: &Frame) -> usize {
     (BATCH_BASES / (2 * frame.strands.len() * window).max(1)).clamp(1, BATCH)
 }
 
-/// A record's ALTs.
-struct Scored {
-    scores: Vec<Score>,
-    effects: Option<Vec<Option<Effect>>>,
+/// One ALT.
+struct Alt {
+    score: Score,
+    strands: Vec<f32>,
+    bases: usize,
+    effect: Option<Effect>,
 }
 
+impl Alt {
+    fn row<'a>(&self, record: &'a Record, alternate: &'a [u8], frame: &Frame) -> AltRow<'a> {
+        let of = |wanted: Strand| {
+            let mut strands = frame.strands.iter().zip(&self.strands);
+            strands
+                .find(|(strand, _)| **strand == wanted)
+                .map(|(_, score)| *score)
+        };
+        AltRow {
+            record,
+            alternate,
+            score: self.score,
+            forward: of(Strand::Forward),
+            reverse: of(Strand::Reverse),
+            bases: self.bases,
+            effect: self.effect.clone(),
+        }
+    }
+}
+
+impl VcfSummary {
+    fn add(&mut self, row: &AltRow<'_>) {
+        *self.statuses.entry(row.status().word()).or_default() += 1;
+        if let (Ok(score), Some((consequence, _))) = (row.score, &row.effect) {
+            let sums = self.consequences.entry(*consequence).or_default();
+            sums.0 += 1;
+            sums.1 += f64::from(score);
+        }
+    }
+}
+
+/// The ALTs of every record.
 fn score_batch(
     engine: &Engine,
     target: Target<'_>,
@@ -138,10 +202,10 @@ fn score_batch(
     options: &VcfOptions,
     guard: &mut MismatchGuard,
     summary: &mut VcfSummary,
-) -> Result<Vec<Scored>, ScoreError> {
+) -> Result<Vec<Vec<Alt>>, ScoreError> {
+    type Planned = (Result<Plan, Status>, Option<Effect>);
     let mut differences = Differences::default();
-    let mut plans: Vec<Vec<Result<Plan, Status>>> = Vec::with_capacity(records.len());
-    let mut effects = Vec::with_capacity(records.len());
+    let mut planned: Vec<Vec<Planned>> = Vec::with_capacity(records.len());
     for record in records {
         let site = Site::locate(record, target.genome, target.aliases);
         guard.observe(record, &site)?;
@@ -156,24 +220,35 @@ fn score_batch(
             let (consequence, gene) = genes.consequence(contig, alleles.as_ref().ok()?);
             Some((consequence, gene.map(str::to_owned)))
         };
-        let of_record = || site.alleles.iter().map(effect).collect::<Vec<_>>();
-        effects.push(target.genes.map(|_| of_record()));
-        let plan = |alleles: Result<Alleles, Status>| match (alleles, site.contig) {
-            (Ok(alleles), Some(contig)) => differences.plan(contig, &alleles, &options.frame),
-            (Ok(_), None) => Err(Status::NoContig),
-            (Err(status), _) => Err(status),
+        let plan = |alleles: &Result<Alleles, Status>| {
+            let effect = effect(alleles);
+            let plan = match (alleles, site.contig) {
+                (Ok(alleles), Some(contig)) => differences.plan(contig, alleles, &options.frame),
+                (Ok(_), None) => Err(Status::NoContig),
+                (Err(status), _) => Err(*status),
+            };
+            (plan, effect)
         };
-        plans.push(site.alleles.into_iter().map(plan).collect());
+        planned.push(site.alleles.iter().map(plan).collect());
     }
     let values = differences.read(engine)?;
-    let score = |plan: Result<Plan, Status>| plan.map(|plan| values.of(&plan));
-    Ok(plans
+    let alt = |(plan, effect): Planned| match plan {
+        Ok(plan) => Alt {
+            score: Ok(values.of(&plan)),
+            strands: values.by_strand(&plan),
+            bases: plan.bases(),
+            effect,
+        },
+        Err(status) => Alt {
+            score: Err(status),
+            strands: Vec::new(),
+            bases: 0,
+            effect,
+        },
+    };
+    Ok(planned
         .into_iter()
-        .zip(effects)
-        .map(|(alts, effects)| Scored {
-            scores: alts.into_iter().map(score).collect(),
-            effects,
-        })
+        .map(|alts| alts.into_iter().map(alt).collect())
         .collect())
 }
 

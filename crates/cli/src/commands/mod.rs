@@ -2,6 +2,7 @@
 
 mod bench;
 mod corpus;
+mod dms;
 mod doctor;
 mod eval;
 mod generate;
@@ -12,6 +13,7 @@ mod saturate;
 mod score;
 mod selftest;
 mod tracks;
+mod vcf;
 
 use clap::Subcommand;
 

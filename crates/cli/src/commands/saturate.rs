@@ -26,13 +26,13 @@ use crate::stop;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cistron score saturate --fasta ref.fna.gz --region NC_000913.3:366305-366500 --horizon 128
-  cistron score saturate --fasta ref.fna.gz --circular all --horizon 128 -o all.tsv.gz --bigwig mean.bw
+  cistron score saturate --fasta ref.fna.gz --region NC_000913.3:366305-366500
+  cistron score saturate --fasta ref.fna.gz --circular all -o all.tsv.gz --bigwig mean.bw
 
 The table has a row for each base: contig, position from 1, reference base, and the score of the
 change to A, C, G and T in nats: log-likelihood with the change minus that without, negative where
 the model finds the change less likely; NA for the reference base itself. The bigWig holds the mean
-of the three. A short --horizon makes this many times faster.")]
+of the three. --horizon full counts to the end of the window and takes many times longer.")]
 pub struct Saturate {
     /// Reference
     #[arg(long, short = 'f', value_name = "FASTA")]
@@ -139,18 +139,27 @@ fn parts<'g>(
         let interval = Interval::new(0, contig.bases.len() as u64).expect("from 0 on");
         (contig, interval)
     };
-    let Some(region) = region else {
+    let Some(text) = region else {
         return Ok(genome.contigs.iter().map(whole).collect());
     };
+    let (contig, interval) = self::region(genome, text)?;
+    Ok(vec![(&genome.contigs[contig], interval)])
+}
+
+/// The contig, by its number, and the bases that `--region` names.
+pub fn region(genome: &Genome, region: &str) -> anyhow::Result<(usize, Interval)> {
+    let whole = |contig: usize| {
+        let length = genome.contigs[contig].bases.len() as u64;
+        (contig, Interval::new(0, length).expect("from 0 on"))
+    };
     // A name may itself hold a colon.
-    if let Some(contig) = genome.get(region) {
-        return Ok(vec![whole(contig)]);
+    if let Some(contig) = genome.index_of(region) {
+        return Ok(whole(contig));
     }
     let Some((name, range)) = region.rsplit_once(':') else {
-        let index = genome.require(region).context("--region")?;
-        return Ok(vec![whole(&genome.contigs[index])]);
+        return Ok(whole(genome.require(region).context("--region")?));
     };
-    let contig = &genome.contigs[genome.require(name).context("--region")?];
+    let contig = genome.require(name).context("--region")?;
     let position = |text: &str| Position::new(text.replace(',', "").parse().ok()?);
     let interval = range
         .split_once('-')
@@ -160,11 +169,11 @@ fn parts<'g>(
         let problem = format!("--region {region}: expected CONTIG:FROM-TO, counted from 1");
         return Err(Usage(problem).into());
     };
-    let length = contig.bases.len();
+    let length = genome.contigs[contig].bases.len();
     if interval.end() > length as u64 {
         bail!("--region {region}: {name} has {length} bases");
     }
-    Ok(vec![(contig, interval)])
+    Ok((contig, interval))
 }
 
 fn rows(contig: &str, sites: &[Site]) -> String {
