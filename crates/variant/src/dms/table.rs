@@ -182,7 +182,11 @@ impl Table {
                 Ok(false) => break,
                 Err(error) => return Err(wrong(error.to_string())),
             }
-            let line = record.position().map_or(0, csv::Position::line);
+            // The reader counts a line break of two bytes to the record after it.
+            let line = record.position().map_or(0, |at| {
+                let within = text.get(at.byte() as usize) == Some(&b'\n');
+                at.line() + u64::from(within)
+            });
             let field = |at: usize| record.get(at).map(lossy);
             let Some(change) = field(mutant) else {
                 return Err(wrong(format!(
