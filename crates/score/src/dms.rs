@@ -125,7 +125,7 @@ pub fn score(
     order.sort_by_key(|&i| variants[i].first().map(|edit| edit.start));
     let mut scores = vec![Err(Status::NoAlt); variants.len()];
     let mut done = 0;
-    for batch in order.chunks(BATCH) {
+    for batch in order.chunks((BATCH * engine.appetite() / 4).max(BATCH)) {
         let mut differences = Differences::default();
         let plans: Vec<Result<Vec<Option<Plan>>, Status>> = batch
             .iter()
@@ -215,7 +215,7 @@ pub fn likelihoods(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<f64>, ScoreError> {
     let mut found = Vec::with_capacity(sequences.len());
-    for batch in sequences.chunks(8 * BATCH) {
+    for batch in sequences.chunks(8 * BATCH * engine.appetite()) {
         // Threads share branches, one of which would be one thread's work.
         let branches: Vec<Branch> = batch
             .chunks(BATCH / 8)
@@ -251,10 +251,11 @@ fn turned(sequence: &[u8], strand: Strand) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::engine::tests::engine;
+    use crate::metrics::rank::mix;
     use cistron_genome::fasta::CircularSpec;
 
     fn bases(length: u32, salt: u32) -> Vec<u8> {
-        let letter = |i: u32| b"ACGT"[((i + salt).wrapping_mul(2_654_435_761) >> 11) as usize % 4];
+        let letter = |i| b"ACGT"[mix(u64::from(i + 1000 * salt)) as usize % 4];
         (0..length).map(letter).collect()
     }
 

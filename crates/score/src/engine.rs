@@ -89,6 +89,12 @@ impl Engine {
         self.stages
     }
 
+    /// How many times more a caller should hand over at once than on the CPU, so that passes
+    /// are full; results do not depend on it on the CPU, and within a tolerance on a GPU.
+    pub fn appetite(&self) -> usize {
+        if self.packs { 16 } else { 1 }
+    }
+
     /// Number of workers.
     pub fn threads(&self) -> usize {
         self.workers.len()
@@ -324,7 +330,7 @@ pub struct Branch {
 }
 
 /// Tokens that are read in one pass on a GPU.
-const PACK: usize = 1 << 18;
+const PACK: usize = 1 << 20;
 
 struct Prefixes {
     /// Scores of the base after each prefix: `[prefixes, vocabulary]`.

@@ -52,7 +52,8 @@ pub fn saturate<E: From<ScoreError>>(
 ) -> Result<(), E> {
     frame.check()?;
     // Whole cells, so that none is read in two batches.
-    let batch = BATCH.next_multiple_of(frame.grid as u64);
+    let batch = (BATCH * engine.appetite() as u64 / 4).max(BATCH);
+    let batch = batch.next_multiple_of(frame.grid as u64);
     let mut start = interval.start();
     while start < interval.end() {
         let end = ((start / batch + 1) * batch).min(interval.end());

@@ -112,7 +112,7 @@ pub fn score(
 ) -> Result<VcfSummary, ScoreError> {
     options.frame.check()?;
     writer.write_header(&splice_header(reader.header(), declaration))?;
-    let limit = batch_size(&target.genome.contigs, &options.frame);
+    let limit = batch_size(&target.genome.contigs, &options.frame) * engine.appetite();
     let mut guard = MismatchGuard::new(options.mismatch);
     let mut summary = VcfSummary::default();
     let mut batch: Vec<Record> = Vec::with_capacity(limit);
