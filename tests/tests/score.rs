@@ -180,7 +180,7 @@ fn a_score_is_the_difference_of_two_likelihoods() {
     const CONTEXT: usize = 100;
     let input = Input::get();
     let folder = input.path();
-    let arguments = format!("in.vcf --strand fwd --context {CONTEXT}");
+    let arguments = format!("in.vcf --strand fwd --grid 1 --context {CONTEXT}");
     let scored = score(folder, &arguments).stdout;
     let scores = values(&scored, "CIS_LLR");
     let snvs = (0..input.records.len())
@@ -208,7 +208,7 @@ fn a_score_is_the_difference_of_two_likelihoods() {
     }
 }
 
-/// A circular genome has no first base: turning it changes positions, not scores.
+/// A circular genome has no first base: turning it changes positions and cells, not scores.
 #[test]
 fn a_circular_contig_has_no_ends() {
     const TURN: usize = 2_000;
@@ -228,7 +228,11 @@ fn a_circular_contig_has_no_ends() {
             .collect();
         let vcf = header("phi", genome.len()) + &records;
         std::fs::write(folder.path().join("in.vcf"), vcf).unwrap();
-        let run = command(folder.path(), &fasta, &format!("in.vcf {circular}"));
+        let run = command(
+            folder.path(),
+            &fasta,
+            &format!("in.vcf --grid 1 {circular}"),
+        );
         values(&finish(run).expect(0).stdout, "CIS_LLR")
     };
     let at_start = scores("start", &genome, 2, "--circular all");

@@ -92,6 +92,10 @@ impl FrameArg {
     /// The frame, and what to say of it.
     pub fn resolve(&self, grid: u32, engine: &Engine) -> (Frame, String) {
         let context = eval::context(self.context, engine);
+        // Cells are no longer than what lies before a variant.
+        let grid = grid
+            .min((context / 2).try_into().unwrap_or(u32::MAX))
+            .max(1);
         let (strands, said) = match self.strand {
             Strands::Both => (
                 vec![Strand::Forward, Strand::Reverse],
