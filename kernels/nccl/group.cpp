@@ -53,7 +53,11 @@ void* join(const char* host, std::uint16_t port, bool serve, const char* prefix,
 
 void leave(void* handle) {
   char error[64];
-  guarded(error, sizeof error, [&] { delete static_cast<Group*>(handle); });
+  guarded(error, sizeof error, [&] {
+    const std::unique_ptr<Group> group(static_cast<Group*>(handle));
+    // Nothing is under way, or nobody waits for it; an orderly end would wait for the others.
+    group->nccl->abort();
+  });
 }
 
 void* start(void* handle, int exchange, at::Tensor* tensor, char* error, std::size_t size) {

@@ -196,6 +196,7 @@ mod tests {
             norm: 0.82,
             lr: 9.5e-4,
             seconds: 0.1,
+            signal: None,
         };
         assert_eq!(
             line(&report, "step     20/1000", 52_130.0, "3:12"),
