@@ -139,17 +139,9 @@ impl Writer {
 
     fn write(&mut self, contig: &str, chunk: Chunk) -> std::io::Result<()> {
         let (start, end) = (chunk.interval.start(), chunk.interval.end());
-        let shades = COLOURS[self.stage.saturating_sub(1) % COLOURS.len()];
+        let columns = columns(self.stage, self.number, self.strand, chunk);
         self.line.clear();
-        writeln!(
-            self.line,
-            "{contig}\t{start}\t{end}\ts{}:{:06}\t{}\t{}\t{start}\t{end}\t{}",
-            self.stage,
-            self.number,
-            score(chunk.probability),
-            self.strand,
-            shades[(self.number % 2) as usize ^ 1],
-        )?;
+        writeln!(self.line, "{contig}\t{start}\t{end}\t{columns}")?;
         match &mut self.lines {
             Lines::Plain(lines) => lines.write_all(&self.line),
             Lines::Indexed(lines) => lines.write(contig, start, end, &self.line),
@@ -173,6 +165,22 @@ pub fn write_chunks<N: AsRef<str>>(
         writer.push(contig.as_ref(), chunk)?;
     }
     writer.finish()
+}
+
+/// Columns 4 to 9 of the `number`-th chunk of a contig.
+pub(crate) fn columns(stage: usize, number: u64, strand: Strand, chunk: Chunk) -> String {
+    let (start, end) = (chunk.interval.start(), chunk.interval.end());
+    let shades = COLOURS[stage.saturating_sub(1) % COLOURS.len()];
+    format!(
+        "s{stage}:{number:06}\t{}\t{strand}\t{start}\t{end}\t{}",
+        score(chunk.probability),
+        shades[(number % 2) as usize ^ 1],
+    )
+}
+
+/// The darker colour of a stage, `red,green,blue`; stages count from one.
+pub fn colour(stage: usize) -> &'static str {
+    COLOURS[stage.saturating_sub(1) % COLOURS.len()][0]
 }
 
 /// BED's score of a probability: 0 to 1000, rounded.

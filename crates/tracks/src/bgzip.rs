@@ -23,10 +23,19 @@ pub(crate) struct TabixWriter {
 }
 
 impl TabixWriter {
-    /// Opens `path`; the index becomes `path` with `.tbi` appended.
+    /// Opens `path` for BED-like lines; the index becomes `path` with `.tbi` appended.
     pub fn create(path: &Path) -> io::Result<Self> {
+        Self::with_columns(path, Builder::bed())
+    }
+
+    /// Opens `path` for GFF3.
+    pub fn gff(path: &Path) -> io::Result<Self> {
+        Self::with_columns(path, Builder::gff())
+    }
+
+    fn with_columns(path: &Path, columns: Builder) -> io::Result<Self> {
         let mut indexer = tabix::index::Indexer::default();
-        indexer.set_header(Builder::bed().build());
+        indexer.set_header(columns.build());
         let mut index_path = OsString::from(path);
         index_path.push(".tbi");
         // Numbers hardly compress: the lowest level takes half the time of the default and a
@@ -48,6 +57,11 @@ impl TabixWriter {
         let chunk = Chunk::new(from, self.lines.virtual_position());
         let (first, last) = (position(start + 1)?, position(end)?);
         self.indexer.add_record(contig, first, last, chunk)
+    }
+
+    /// Writes a line that describes no bases, such as a directive.
+    pub fn write_header(&mut self, line: &[u8]) -> io::Result<()> {
+        self.lines.write_all(line)
     }
 
     /// Ends the file, writes its index, and gives both their names.

@@ -10,7 +10,6 @@
 //!
 //! Oracle: `pyBigWig` reads back the same contigs, lengths and values.
 
-mod sink;
 mod source;
 mod spool;
 
@@ -19,13 +18,14 @@ use std::fs::File;
 use std::path::Path;
 
 use bigtools::{BBIProcessError, BigWigWrite};
+use tokio::runtime::Runtime;
 
-use self::sink::Sink;
 use self::source::{Entry, Source};
 use self::spool::Spool;
 use crate::atomic::{AtomicFile, folder_of};
 use crate::contig::{Cursor, Limits};
 use crate::runs::require_finite;
+use crate::sink::{Outcome, Sink};
 use crate::{ContigSize, TrackError};
 
 const LIMITS: Limits = Limits {
@@ -147,17 +147,26 @@ fn entries(contigs: &[ContigSize], spool: &File) -> std::io::Result<Vec<Entry>> 
 }
 
 fn encode(path: &Path, output: File, source: Source) -> Result<(), TrackError> {
-    let io = |error| TrackError::io(path, error);
     let sizes: HashMap<String, u32> = source.sizes().collect();
     let (sink, outcome) = Sink::new(output);
     let mut encoder = BigWigWrite::new(sink, sizes);
     encoder.options.inmemory = true;
+    encoded(path, &outcome, |runtime| encoder.write(source, runtime))
+}
+
+/// Runs an encoder with the threads that it wants, and finds out what went wrong.
+pub(crate) fn encoded(
+    path: &Path,
+    outcome: &Outcome,
+    encode: impl FnOnce(Runtime) -> Result<(), BBIProcessError<std::io::Error>>,
+) -> Result<(), TrackError> {
+    let io = |error| TrackError::io(path, error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("bigwig")
         .build()
         .map_err(io)?;
-    let encoded = encoder.write(source, runtime);
+    let encoded = encode(runtime);
     outcome.take().map_err(io)?;
     encoded.map_err(|error| match error {
         BBIProcessError::IoError(error) | BBIProcessError::SourceError(error) => io(error),
@@ -282,7 +291,7 @@ mod tests {
             "{bad}"
         );
         let empty = error(&[("c".to_owned(), vec![])]);
-        assert!(empty.ends_with("no contig has a value, and a bigWig cannot be empty"));
+        assert!(empty.ends_with("no contig has a value, and this format cannot be empty"));
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.bw");

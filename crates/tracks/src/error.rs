@@ -18,8 +18,8 @@ pub enum TrackError {
         source: io::Error,
     },
 
-    /// The bigWig encoder refused its input.
-    #[error("{}: cannot encode the bigWig: {reason}", path.display())]
+    /// The encoder refused its input.
+    #[error("{}: cannot be encoded: {reason}", path.display())]
     Encode {
         /// The output file.
         path: PathBuf,
@@ -129,11 +129,35 @@ pub enum TrackError {
         value: f32,
     },
 
-    /// No contig has a value; the bigWig format cannot say so.
-    #[error("{}: no contig has a value, and a bigWig cannot be empty", path.display())]
+    /// No contig has a value; the format cannot say so.
+    #[error("{}: no contig has a value, and this format cannot be empty", path.display())]
     NoValues {
         /// The output file.
         path: PathBuf,
+    },
+
+    /// A line of the annotation cannot be used.
+    #[error("{file}, line {line}: {reason}")]
+    Annotation {
+        /// The annotation.
+        file: String,
+        /// The line, from one.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// An item that begins before the one before it.
+    #[error("{}: {contig}:{position}: begins before {before}, where the one before it began", path.display())]
+    NotSorted {
+        /// The output file.
+        path: PathBuf,
+        /// The contig.
+        contig: String,
+        /// First base of the item, counted from one.
+        position: u64,
+        /// First base of the item before it, counted from one.
+        before: u64,
     },
 
     /// A chunk that does not begin where the one before it ended, or is empty.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The first error of a [`Sink`], shared with whoever looks it up.
 #[derive(Clone, Default)]
-pub(super) struct Outcome(Arc<Mutex<Option<io::Error>>>);
+pub(crate) struct Outcome(Arc<Mutex<Option<io::Error>>>);
 
 impl Outcome {
     fn set(&self, error: io::Error) {
@@ -24,7 +24,7 @@ impl Outcome {
 }
 
 /// Passes writes on until one fails, and then only counts.
-pub(super) struct Sink<W> {
+pub(crate) struct Sink<W> {
     inner: W,
     outcome: Outcome,
     failed: bool,
