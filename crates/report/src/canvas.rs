@@ -18,6 +18,8 @@ use crate::{Axis, ReportError};
 const FINE: u32 = 2;
 /// Width of every plot, in drawing units.
 pub(crate) const WIDTH: i32 = 1600;
+/// Width of a plot that a telephone shows too, in drawing units.
+pub(crate) const NARROW: i32 = 900;
 /// Height of a plot with two axes, in drawing units.
 pub(crate) const HEIGHT: i32 = 960;
 /// Size of labels as the drawing library counts it, 1.24 times the size of the font.
@@ -54,8 +56,18 @@ pub(crate) fn draw(
     keys: &[Key],
     data: impl FnOnce(&Sheet) -> Drawn,
 ) -> Result<String, ReportError> {
+    draw_sized(title, (WIDTH, height), keys, data)
+}
+
+/// As [`draw`], with a width in drawing units.
+pub(crate) fn draw_sized(
+    title: &str,
+    (width, height): (i32, i32),
+    keys: &[Key],
+    data: impl FnOnce(&Sheet) -> Drawn,
+) -> Result<String, ReportError> {
     let mut svg = String::new();
-    let backend = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32));
+    let backend = SVGBackend::with_string(&mut svg, (width as u32, height as u32));
     let drawn = (|| {
         let sheet = backend.into_drawing_area();
         sheet.fill(&WHITE).map_err(text_of)?;
@@ -73,7 +85,7 @@ pub(crate) fn draw(
         title: title.to_owned(),
         reason,
     })?;
-    Ok(at_nominal_size(&svg, title, height))
+    Ok(at_nominal_size(&svg, title, (width, height)))
 }
 
 /// Room that `text` takes in drawing units; generous, as the viewer's font is not known.
@@ -146,10 +158,11 @@ pub(crate) fn dashes(
 /// the height below it.
 fn legend(sheet: &Sheet, keys: &[Key], top: i32) -> Drawn<i32> {
     let line = TEXT + 10;
+    let room = sheet.dim_in_pixel().0 as i32;
     let (mut x, mut y) = (MARGIN, top + line / 2);
     for key in keys {
         let width = KEY + 12 + width_of(&key.name) + 28;
-        if x > MARGIN && x + width > WIDTH - MARGIN {
+        if x > MARGIN && x + width > room - MARGIN {
             (x, y) = (MARGIN, y + line);
         }
         let ends = [(x, y), (x + KEY, y)];
@@ -176,9 +189,9 @@ fn legend(sheet: &Sheet, keys: &[Key], top: i32) -> Drawn<i32> {
 }
 
 /// Gives the picture its nominal size, and its title to those who have it read to them.
-fn at_nominal_size(svg: &str, title: &str, height: i32) -> String {
+fn at_nominal_size(svg: &str, title: &str, (width, height): (i32, i32)) -> String {
     let body = svg.split_once('>').map_or("", |(_, body)| body);
-    let (width, height) = (WIDTH as u32, height as u32);
+    let (width, height) = (width as u32, height as u32);
     let escaped = title
         .replace('&', "&amp;")
         .replace('<', "&lt;")

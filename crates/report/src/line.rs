@@ -6,9 +6,11 @@ use plotters::series::LineSeries;
 use plotters::style::Color;
 use serde::{Deserialize, Serialize};
 
-use crate::canvas::{HEIGHT, Key, Look, WIDTH, chart, dashes, draw, no_data, pen, text_of};
+use crate::canvas::{
+    HEIGHT, Key, Look, NARROW, WIDTH, chart, dashes, draw_sized, no_data, pen, text_of,
+};
 use crate::palette::{NEUTRAL, colour, is_dashed};
-use crate::series::fit;
+use crate::series::fit_with;
 use crate::{Axis, ReportError, Series};
 
 /// Up to this many points are drawn as dots too.
@@ -57,12 +59,25 @@ impl LinePlot {
     /// A value is not above zero on a logarithmic axis, or an axis has an impossible range.
     /// A plot without any finite point is no error: it says so.
     pub fn svg(&self) -> Result<String, ReportError> {
+        self.sized((WIDTH, HEIGHT))
+    }
+
+    /// Draws the plot about half as wide with labels of the same size, for narrow pages.
+    ///
+    /// # Errors
+    /// As [`LinePlot::svg`].
+    pub fn svg_narrow(&self) -> Result<String, ReportError> {
+        self.sized((NARROW, NARROW * 3 / 4))
+    }
+
+    fn sized(&self, size: (i32, i32)) -> Result<String, ReportError> {
         let levels: Vec<&Level> = self.levels.iter().filter(|l| l.value.is_finite()).collect();
         let also = levels.iter().map(|l| (l.name.clone(), l.value));
         let axes = (&self.x, &self.y);
-        let coordinates = fit(&self.title, axes, &self.series, also)?;
+        let ticks = if size.0 < WIDTH { 5 } else { 9 };
+        let coordinates = fit_with(&self.title, axes, &self.series, also, ticks)?;
         let ends = coordinates.0.range();
-        draw(&self.title, HEIGHT, &self.keys(&levels), |sheet| {
+        draw_sized(&self.title, size, &self.keys(&levels), |sheet| {
             let mut chart = chart(sheet, axes, coordinates)?;
             for (i, level) in levels.iter().enumerate() {
                 let points = [(ends.start, level.value), (ends.end, level.value)];

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::coordinate::Coordinate;
 use crate::{Axis, ReportError};
 
 /// A named sequence of points. Points that are not finite are left out; a line is broken
@@ -42,13 +43,24 @@ pub(crate) fn fit(
     axes: (&Axis, &Axis),
     series: &[Series],
     also: impl IntoIterator<Item = (String, f64)>,
-) -> Result<(crate::coordinate::Coordinate, crate::coordinate::Coordinate), ReportError> {
+) -> Result<(Coordinate, Coordinate), ReportError> {
+    fit_with(title, axes, series, also, 9)
+}
+
+/// As [`fit`], with about `ticks` ticks on x.
+pub(crate) fn fit_with(
+    title: &str,
+    axes: (&Axis, &Axis),
+    series: &[Series],
+    also: impl IntoIterator<Item = (String, f64)>,
+    ticks: usize,
+) -> Result<(Coordinate, Coordinate), ReportError> {
     let of = |pick: fn((f64, f64)) -> f64| {
         series
             .iter()
             .flat_map(move |s| s.finite().map(move |point| (s.name.clone(), pick(point))))
     };
-    let x = axes.0.fit(title, of(|p| p.0), 9)?;
+    let x = axes.0.fit(title, of(|p| p.0), ticks)?;
     let y = axes.1.fit(title, of(|p| p.1).chain(also), 7)?;
     Ok((x, y))
 }
