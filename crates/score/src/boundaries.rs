@@ -1,243 +1,131 @@
-//! Where a model starts its chunks, along whole contigs.
+//! Where a model starts its chunks and how much each base surprises it, along whole contigs.
 //!
-//! A model always starts a chunk at the first token it sees. Contigs are
-//! therefore read in overlapping tiles, and the first bases of a tile, its
-//! warm-up, are taken from the tile before: no tile start shows as a boundary.
+//! Each strand of a contig is read once from its end to end, in blocks of [`BLOCK`] tokens,
+//! with the model's state carried from block to block. Blocks begin at fixed places, so that
+//! values depend on the contig alone: not on how many blocks are read at a time, on other
+//! contigs, or on threads. They equal those of one pass over the contig but for rounding.
+//!
+//! A circular contig is read from before its origin: the model has seen its end when it comes
+//! to its first base. A linear one begins with the beginning token.
+//!
+//! Attention over all chunks of a chromosome would need memory and time that grow with it, and
+//! a context that no model was trained on. Where a model's attention has no window of its own,
+//! [`bounded`] gives it one.
 
-use cistron_genome::coord::{Strand, Topology};
+mod cut;
+mod spool;
+mod walk;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cistron_genome::coord::Strand;
 use cistron_genome::fasta::Contig;
-use cistron_genome::revcomp;
-use cistron_genome::window::Window;
-use cistron_tracks::{Boundary, Chunk, chunk};
+use cistron_model::HNet;
+use cistron_model::config::PerStage;
 
-use crate::engine::{Engine, Reading};
+use crate::engine::Engine;
 use crate::error::ScoreError;
 
-/// How contigs are cut into tiles.
+pub use cut::Cutter;
+pub use spool::{Column, Spool};
+pub use walk::{Piece, StagePiece, Walk};
+
+/// Tokens a forward pass.
+pub const BLOCK: usize = 8192;
+
+/// How contigs are read.
 #[derive(Debug, Clone, Copy)]
-pub struct Tiling {
-    /// Bases a tile.
-    pub tile: usize,
-    /// Bases at the start of a tile that are read and dropped; at most half of a circular contig.
+pub struct Reading {
+    /// Bases of a circular contig's end that are read before its origin, at most one turn.
     pub warm_up: usize,
+    /// Bases that a worker reads before what it found is handed on; rounded up to blocks.
+    /// Values do not depend on it.
+    pub tile: usize,
 }
 
-/// One stage along a contig, in forward coordinates.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StageTrack {
-    /// Probability that a chunk starts at each base, reading along the strand.
-    /// At inner stages it is zero where no outer chunk starts.
-    pub prob: Vec<f32>,
-    /// Whether a chunk starts there.
-    pub start: Vec<bool>,
-}
-
-/// What a model says along one strand of a contig, in forward coordinates.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ContigTracks {
-    /// Stages, outermost first.
-    pub stages: Vec<StageTrack>,
-    /// `-log2` of each base's likelihood, in bits.
-    pub information: Vec<f32>,
-}
-
-impl StageTrack {
-    /// Chunks that tile the contig, in forward order; the first base read starts one.
-    pub fn chunks(&self, strand: Strand) -> Vec<Chunk> {
-        let length = self.start.len();
-        let forward = |read: usize| match strand {
-            Strand::Forward => read,
-            Strand::Reverse => length - 1 - read,
-        };
-        let starts = (0..length).filter(|&read| read == 0 || self.start[forward(read)]);
-        let boundary = |read| Boundary {
-            start: read as u64,
-            probability: self.prob[forward(read)],
-        };
-        let boundaries: Vec<Boundary> = starts.map(boundary).collect();
-        chunk::tile(length as u64, &boundaries, strand)
-            .expect("boundaries ascend from the first base")
-    }
-}
-
-/// A tile: bases to read from `start` (it may lie before a circular contig's origin), of
-/// which those from `keep` on are new.
-struct Tile {
-    start: i64,
-    length: usize,
-    keep: usize,
-}
-
-fn tiles(contig: &Contig, tiling: Tiling) -> Vec<Tile> {
-    let length = contig.bases.len();
-    let mut tiles = Vec::new();
-    let mut done = 0;
-    while done < length {
-        let before = match contig.topology {
-            Topology::Linear => tiling.warm_up.min(done),
-            // No base twice in one tile, and no tile that is nearly all warm-up.
-            Topology::Circular => tiling.warm_up.min(length / 2),
-        };
-        let fresh = (tiling.tile - before)
-            .min(length - done)
-            .min(length - before);
-        tiles.push(Tile {
-            start: done as i64 - before as i64,
-            length: before + fresh,
-            keep: before,
+/// The same model with attention that looks back over about `context` bases where it had no
+/// window: `context` divided by the ratios of the stages around it, in chunks. 0 leaves it as
+/// it is.
+pub fn bounded(model: &HNet, context: usize) -> HNet {
+    let mut config = model.config().clone();
+    if context > 0 {
+        let mut ratio = 1.0;
+        let windows = (0..config.stages()).map(|stage| {
+            let own = config.attn_cfg.window_size.at(stage);
+            let window = (context as f64 / ratio).ceil().max(1.0) as i64;
+            ratio *= config.cistron.ratio.get(stage).copied().unwrap_or(1.0);
+            if own < 0 { window } else { own }
         });
-        done += fresh;
+        config.attn_cfg.window_size = PerStage::Each(windows.collect());
     }
-    tiles
+    HNet::with_params(config, model.params().shallow_clone(), model.device())
+        .with_compute(model.compute().clone())
 }
 
-/// Reads one strand of a contig; `progress` hears of the new bases of each batch.
+/// Reads `strands` of all `contigs`; `sink` takes the index of the contig, the strand, and a
+/// piece of it. Pieces of one strand of a contig come in reading order, those of different
+/// ones in any.
 ///
 /// # Errors
 ///
-/// The tiling leaves nothing after the warm-up, or a likelihood is not finite.
-pub fn contig_tracks(
+/// A likelihood is not finite, the run was stopped, or the first error of `sink`.
+pub fn read(
     engine: &Engine,
-    contig: &Contig,
-    strand: Strand,
-    tiling: Tiling,
-    progress: &mut dyn FnMut(u64),
-) -> Result<ContigTracks, ScoreError> {
-    if tiling.tile <= tiling.warm_up {
-        return Err(ScoreError::Setting(format!(
-            "--tile {} must be longer than --warm-up {}",
-            tiling.tile, tiling.warm_up
-        )));
-    }
-    let turned;
-    let contig = match strand {
-        Strand::Forward => contig,
-        Strand::Reverse => {
-            turned = Contig {
-                bases: revcomp(&contig.bases),
-                ..contig.clone()
-            };
-            &turned
-        }
-    };
-    let length = contig.bases.len();
-    let mut tracks = ContigTracks {
-        stages: Vec::new(),
-        information: Vec::with_capacity(length),
-    };
-    let tiles = tiles(contig, tiling);
-    for batch in tiles.chunks(4 * engine.threads()) {
-        let readings = engine.map(batch, |model, tile| {
-            engine.read(
-                model,
-                &Window::extract(contig, tile.start, tile.length).bases,
-            )
+    contigs: &[Contig],
+    strands: &[Strand],
+    reading: Reading,
+    sink: &mut dyn FnMut(usize, Strand, Piece) -> Result<(), ScoreError>,
+) -> Result<(), ScoreError> {
+    // Longest first, so that no worker is left with a chromosome at the end.
+    let mut jobs: Vec<(usize, Strand)> = (0..contigs.len())
+        .flat_map(|contig| strands.iter().map(move |&strand| (contig, strand)))
+        .filter(|&(contig, _)| !contigs[contig].bases.is_empty())
+        .collect();
+    jobs.sort_by_key(|&(contig, _)| std::cmp::Reverse(contigs[contig].bases.len()));
+    let next = AtomicUsize::new(0);
+    let workers: Vec<Mutex<Option<Walk<'_>>>> =
+        (0..engine.threads()).map(|_| Mutex::new(None)).collect();
+    loop {
+        let found = engine.map(&workers, |model, worker| {
+            let mut walk = worker
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut pieces = Vec::new();
+            let mut left = reading.tile;
+            while left > 0 {
+                let open = match &mut *walk {
+                    Some(open) => open,
+                    None => {
+                        let Some(&(contig, strand)) =
+                            jobs.get(next.fetch_add(1, Ordering::Relaxed))
+                        else {
+                            break;
+                        };
+                        walk.insert(Walk::new(contig, &contigs[contig], strand, reading.warm_up))
+                    }
+                };
+                let place = (open.number(), open.strand());
+                match open.advance(engine, model)? {
+                    Some(piece) => {
+                        left = left.saturating_sub(piece.information.len());
+                        pieces.push((place, piece));
+                    }
+                    None => *walk = None,
+                }
+            }
+            Ok(pieces)
         })?;
-        let mut fresh = 0;
-        for (tile, reading) in batch.iter().zip(&readings) {
-            append(&mut tracks, reading, tile.keep);
-            fresh += (tile.length - tile.keep) as u64;
+        let mut any = false;
+        for ((contig, strand), piece) in found.into_iter().flatten() {
+            any = true;
+            sink(contig, strand, piece)?;
         }
-        progress(fresh);
-    }
-    if strand == Strand::Reverse {
-        tracks.information.reverse();
-        for stage in &mut tracks.stages {
-            stage.prob.reverse();
-            stage.start.reverse();
+        if !any {
+            return Ok(());
         }
-    }
-    Ok(tracks)
-}
-
-fn append(tracks: &mut ContigTracks, reading: &Reading, keep: usize) {
-    let bits = |value: &f32| -value * std::f32::consts::LOG2_E;
-    tracks
-        .information
-        .extend(reading.log_likelihoods[keep..].iter().map(bits));
-    if tracks.stages.is_empty() {
-        let empty = || StageTrack {
-            prob: Vec::new(),
-            start: Vec::new(),
-        };
-        tracks.stages = reading.stages.iter().map(|_| empty()).collect();
-    }
-    // Token of stage 0 behind each token of the present stage; token 0 is BOS.
-    let length = reading.log_likelihoods.len();
-    let mut tokens: Vec<usize> = (0..=length).collect();
-    for (track, stage) in tracks.stages.iter_mut().zip(&reading.stages) {
-        let mut prob = vec![0.0; length + 1];
-        let mut start = vec![false; length + 1];
-        for ((&token, &p), &b) in tokens.iter().zip(&stage.prob).zip(&stage.mask) {
-            prob[token] = p;
-            start[token] = b;
-        }
-        track.prob.extend_from_slice(&prob[keep + 1..]);
-        track.start.extend_from_slice(&start[keep + 1..]);
-        tokens = tokens
-            .iter()
-            .zip(&stage.mask)
-            .filter(|(_, b)| **b)
-            .map(|(&t, _)| t)
-            .collect();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn contig(length: usize, topology: Topology) -> Contig {
-        Contig {
-            name: "c".into(),
-            description: String::new(),
-            bases: b"ACGT".iter().copied().cycle().take(length).collect(),
-            topology,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn tiles_cover_every_base_once(
-            length in 1usize..500, tile in 2usize..100, warm_up in 0usize..99, circular: bool,
-        ) {
-            prop_assume!(warm_up < tile);
-            let topology = if circular { Topology::Circular } else { Topology::Linear };
-            let contig = contig(length, topology);
-            let mut next = 0i64;
-            for part in tiles(&contig, Tiling { tile, warm_up }) {
-                prop_assert_eq!(part.start + part.keep as i64, next);
-                prop_assert!(part.length <= tile);
-                let bases = Window::extract(&contig, part.start, part.length).bases;
-                prop_assert_eq!(bases.len(), part.length);
-                next += (part.length - part.keep) as i64;
-            }
-            prop_assert_eq!(next as usize, length);
-        }
-
-        #[test]
-        fn small_circular_contigs_take_few_tiles(length in 1usize..50) {
-            let tiling = Tiling { tile: 100, warm_up: 50 };
-            prop_assert!(tiles(&contig(length, Topology::Circular), tiling).len() <= 2);
-        }
-
-        #[test]
-        fn chunks_tile_the_contig(starts in prop::collection::vec(any::<bool>(), 0..60), reverse: bool) {
-            let strand = if reverse { Strand::Reverse } else { Strand::Forward };
-            let track = StageTrack { prob: vec![0.0; starts.len()], start: starts.clone() };
-            let mut edge = 0;
-            for chunk in track.chunks(strand) {
-                prop_assert_eq!(chunk.interval.start(), edge);
-                edge = chunk.interval.end();
-                let first = match strand {
-                    Strand::Forward => chunk.interval.start(),
-                    Strand::Reverse => chunk.interval.end() - 1,
-                };
-                let end_of_reading = first as usize + 1 == starts.len() && reverse;
-                prop_assert!(starts[first as usize] || first == 0 || end_of_reading);
-            }
-            prop_assert_eq!(edge as usize, starts.len());
-        }
-    }
-}
+mod tests;

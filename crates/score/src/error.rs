@@ -50,6 +50,9 @@ pub enum ScoreError {
         /// The genome.
         file: String,
     },
+    /// What was read cannot be kept.
+    #[error("the temporary file of the tracks: {0}")]
+    Spool(#[from] std::io::Error),
     /// A setting is outside its range.
     #[error("{0}")]
     Setting(String),

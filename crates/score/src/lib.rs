@@ -12,6 +12,7 @@ pub mod markov;
 pub mod metrics;
 pub mod regions;
 pub mod saturate;
+pub mod survey;
 pub mod vcf;
 
 pub use engine::Engine;

@@ -1,30 +1,37 @@
 //! `cistron tracks`.
 
-use std::path::{Path, PathBuf};
+mod files;
+mod genomes;
+mod report;
+mod serve;
+mod summary;
+
+use std::path::PathBuf;
 
 use cistron_genome::coord::Strand;
-use cistron_genome::fasta::Genome;
-use cistron_score::Engine;
-use cistron_score::boundaries::{ContigTracks, Tiling, contig_tracks};
-use cistron_tracks::{ContigSize, bed, bedgraph, bigwig};
+use cistron_score::boundaries::{self, Piece, Reading, Spool};
+use cistron_score::{Engine, ScoreError};
 use clap::{Args, ValueEnum};
-use serde_json::json;
 
-use crate::commands::{command_line, eval, score};
+use self::genomes::Input;
+use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::{InferenceArg, Loaded};
 use crate::output;
 use crate::progress::Progress;
 use crate::stop;
 
+/// What a track is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Boundary probability and information, .bw
+    /// Values of bases, .bw
     Bigwig,
     /// The same as text, .bedGraph.gz with a tabix index
     Bedgraph,
     /// Chunks, .bed.gz with a tabix index
     Bed,
+    /// Chunks and genes, .bb
+    Bigbed,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -38,27 +45,43 @@ enum Strands {
     Rev,
 }
 
+impl Strands {
+    fn list(self) -> &'static [Strand] {
+        match self {
+            Self::Both => &[Strand::Forward, Strand::Reverse],
+            Self::Fwd => &[Strand::Forward],
+            Self::Rev => &[Strand::Reverse],
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  cistron tracks --fasta ref.fna.gz --model run/model -o tracks
-  cistron tracks --fasta ref.fna.gz --gff ref.gff3.gz --model run/model -o tracks --formats bigwig,bed
+  cistron tracks --fasta ref.fna.gz --gff ref.gff3.gz -o tracks
+  cistron tracks --fasta a.fna.gz b.fna.gz --gff a.gff3.gz b.gff3.gz -o tracks
+  cistron tracks --serve -o tracks --jbrowse node_modules/@jbrowse/react-app2
 
-For each strand: stageN.STRAND.boundary.bw, the probability that a chunk starts at a base, reading
-along the strand; stageN.STRAND.chunks.bed.gz, the chunks, which tile every contig; and
-information.STRAND.bw, -log2 of each base's likelihood. Inner stages are zero where no outer chunk
-starts. Contigs are read in overlapping tiles; the first --warm-up bases of a tile are taken from
-the one before, because a model starts a chunk at the first token that it sees.")]
+For each strand and stage: the probability that a chunk starts at a base, the chunks, and their
+length; for each strand the information and entropy of every base. Beside them the genome and its
+genes, sessions for JBrowse 2, IGV, igv.js and UCSC, report.html and summary.json. Each strand is
+read once from end to end with carried state: values do not depend on --tile or --threads.")]
 pub struct Tracks {
-    /// Genome to read
-    #[arg(long, short = 'f', value_name = "FASTA")]
-    fasta: PathBuf,
-    /// Annotation, from which circular contigs are read (Is_circular=true)
-    #[arg(long, value_name = "GFF3")]
-    gff: Option<PathBuf>,
+    /// Genomes to read; each of several gets a folder of its own
+    #[arg(
+        long,
+        short = 'f',
+        value_name = "FASTA",
+        num_args = 1..,
+        required_unless_present = "serve"
+    )]
+    fasta: Vec<PathBuf>,
+    /// Annotations, for circular contigs, genes and the report; of several genomes by file name
+    #[arg(long, value_name = "GFF3", num_args = 1.., requires = "fasta")]
+    gff: Vec<PathBuf>,
     #[command(flatten)]
     model: InferenceArg,
-    /// Folder to write
+    /// Folder to write, or with --serve alone to show
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
     /// Formats to write
@@ -66,7 +89,7 @@ pub struct Tracks {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "bigwig,bedgraph,bed"
+        default_value = "bigwig,bedgraph,bed,bigbed"
     )]
     formats: Vec<Format>,
     /// Strands to read
@@ -75,180 +98,150 @@ pub struct Tracks {
     /// Circular contigs: names, or all
     #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]
     circular: Vec<String>,
-    /// Bases a tile [default: the model's training context]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
-    tile: Option<u32>,
-    /// Bases of a tile that are read and dropped [default: half of a tile]
+    /// Bases that attention without a window looks back on; 0 for all [default: the model's training context]
+    #[arg(long, value_name = "N")]
+    context: Option<u32>,
+    /// Bases of a circular contig's end to read before its origin [default: the model's training context]
     #[arg(long, value_name = "N")]
     warm_up: Option<u32>,
+    /// Bases that a thread reads before they are kept on disk; no value depends on it
+    #[arg(long, value_name = "N", default_value = "262144", value_parser = clap::value_parser!(u32).range(1..))]
+    tile: u32,
+    /// Table of `score genes`, whose scores genes.gff3.gz then has
+    #[arg(long, value_name = "TSV", requires = "gff")]
+    gene_scores: Option<PathBuf>,
+    /// Genes to draw in the report: names or locus tags [default: some evenly spaced]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    genes: Vec<String>,
+    /// Shuffled bases a strand that the report's control reads; 0 for none
+    #[arg(long, value_name = "N", default_value = "200000")]
+    control: u32,
+    /// Write no report
+    #[arg(long)]
+    no_report: bool,
+    /// Show the folder to a browser on this machine, until stopped
+    #[arg(long)]
+    serve: bool,
+    /// Port to serve on [default: a free one]
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    port: u16,
+    /// Local copy of JBrowse 2: @jbrowse/react-app2 from npm, or an unpacked JBrowse Web
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    jbrowse: Option<PathBuf>,
+    /// Local copy of igv.js: igv from npm
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    igv: Option<PathBuf>,
+    /// Open the page in the browser of this machine
+    #[arg(long, requires = "serve")]
+    open: bool,
     /// Write into a folder that holds something
     #[arg(long)]
     force: bool,
 }
 
-struct Writers {
-    bigwig: Option<bigwig::Writer>,
-    bedgraph: Option<bedgraph::Writer>,
-}
-
-impl Writers {
-    fn create(
-        folder: &Path,
-        stem: &str,
-        sizes: &[ContigSize],
-        formats: &[Format],
-    ) -> anyhow::Result<Self> {
-        let wanted = |format| formats.contains(&format);
-        let path = |ending: &str| folder.join(format!("{stem}.{ending}"));
-        let bigwig = wanted(Format::Bigwig).then(|| bigwig::Writer::create(&path("bw"), sizes));
-        let bedgraph =
-            wanted(Format::Bedgraph).then(|| bedgraph::Writer::create(&path("bedGraph.gz"), sizes));
-        Ok(Self {
-            bigwig: bigwig.transpose()?,
-            bedgraph: bedgraph.transpose()?,
-        })
-    }
-
-    fn push(&mut self, contig: &str, values: &[f32]) -> anyhow::Result<()> {
-        if let Some(writer) = &mut self.bigwig {
-            writer.push(contig, values)?;
-        }
-        if let Some(writer) = &mut self.bedgraph {
-            writer.push(contig, values)?;
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> anyhow::Result<()> {
-        self.bigwig.map(bigwig::Writer::finish).transpose()?;
-        self.bedgraph.map(bedgraph::Writer::finish).transpose()?;
-        Ok(())
-    }
-}
-
-/// Sums of one stage and strand, for the summary.
-#[derive(Default, Clone)]
-struct Sums {
-    bases: u64,
-    chunks: u64,
-    probability: f64,
-}
-
 pub fn run(global: &Global, command: Tracks) -> anyhow::Result<()> {
-    global.start_pool();
-    let device = global.device()?;
-    let (genome, _) =
-        score::read_genome(&command.fasta, command.gff.as_deref(), &command.circular)?;
-    let loaded = command.model.load(device)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
-    let tile = eval::context(command.tile, &engine);
-    let warm_up = command.warm_up.map_or(tile / 2, |warm_up| warm_up as usize);
-    let tiling = Tiling { tile, warm_up };
-    output::claim_folder(&command.out, command.force)?;
-    let strands: &[(Strand, &str)] = match command.strand {
-        Strands::Both => &[(Strand::Forward, "fwd"), (Strand::Reverse, "rev")],
-        Strands::Fwd => &[(Strand::Forward, "fwd")],
-        Strands::Rev => &[(Strand::Reverse, "rev")],
-    };
-    let total = genome.total_len() * strands.len() as u64;
-    let mut progress = Progress::new(global, "tracks", "bases", Some(total));
-    let mut summary = Vec::new();
-    for &(strand, name) in strands {
-        let stages = one_strand(
-            &engine,
-            &genome,
-            strand,
-            name,
-            tiling,
-            &command,
-            &mut progress,
-        )?;
-        for (stage, sums) in stages.iter().enumerate() {
-            summary.push(json!({
-                "stage": stage + 1,
-                "strand": strand.to_string(),
-                "bases": sums.bases,
-                "chunks": sums.chunks,
-                "bases_per_chunk": sums.bases as f64 / sums.chunks.max(1) as f64,
-                "mean_probability": sums.probability / sums.bases.max(1) as f64,
-            }));
-        }
+    // A copy that is not there should be known before hours of reading.
+    let copies = serve::Copies::find(command.jbrowse.as_deref(), command.igv.as_deref())?;
+    if !command.fasta.is_empty() {
+        write(global, &command)?;
+    } else if !command.out.is_dir() {
+        return Err(Usage(format!(
+            "--out {}: no such folder; write one with --fasta",
+            command.out.display()
+        ))
+        .into());
     }
-    let rate = progress.finish();
-    let text = json!({
-        "tool_version": env!("CARGO_PKG_VERSION"),
-        "command": command_line(),
-        "model": loaded.provenance,
-        "reference": { "file": command.fasta.display().to_string(), "sha256": genome.digest() },
-        "tile": tile,
-        "warm_up": warm_up,
-        "stages": summary,
-    });
-    let path = command.out.join("summary.json");
-    cistron_model::checkpoint::write_atomically(&path, format!("{text:#}\n").as_bytes())?;
-    tracing::info!(
-        "{}: written at {rate:.0} bases a second",
-        command.out.display()
-    );
+    if command.serve {
+        serve::run(&command.out, &copies, command.port, command.open)?;
+    }
     Ok(())
 }
 
-fn one_strand(
-    engine: &Engine,
-    genome: &Genome,
-    strand: Strand,
-    name: &str,
-    tiling: Tiling,
+fn write(global: &Global, command: &Tracks) -> anyhow::Result<()> {
+    global.start_pool();
+    let device = global.device()?;
+    let inputs = genomes::read(command)?;
+    let loaded = command.model.load(device)?;
+    let trained = usize::try_from(loaded.model.config().cistron.context).unwrap_or(0);
+    let trained = if trained == 0 { 8192 } else { trained };
+    let context = command.context.map_or(trained, |context| context as usize);
+    let model = boundaries::bounded(&loaded.model, context);
+    let engine = Engine::new(&model, global.threads())?.with_stop(stop::flag());
+    let settings = Settings {
+        context,
+        reading: Reading {
+            warm_up: command.warm_up.map_or(trained, |bases| bases as usize),
+            tile: command.tile as usize,
+        },
+    };
+    output::claim_folder(&command.out, command.force)?;
+    for input in &inputs {
+        one(global, command, &engine, &loaded, settings, input)?;
+    }
+    if inputs.len() > 1 {
+        summary::index(&command.out, &inputs)?;
+    }
+    Ok(())
+}
+
+/// How genomes are read.
+#[derive(Debug, Clone, Copy)]
+struct Settings {
+    /// Bases that attention looks back on.
+    context: usize,
+    reading: Reading,
+}
+
+fn one(
+    global: &Global,
     command: &Tracks,
-    progress: &mut Progress,
-) -> anyhow::Result<Vec<Sums>> {
-    let sizes: Vec<ContigSize> = genome
-        .contigs
+    engine: &Engine,
+    loaded: &Loaded,
+    settings: Settings,
+    input: &Input,
+) -> anyhow::Result<()> {
+    let genome = &input.genome;
+    std::fs::create_dir_all(&input.out)
+        .map_err(|error| anyhow::anyhow!("{}: cannot be created: {error}", input.out.display()))?;
+    let strands = command.strand.list();
+    let spools = strands
         .iter()
-        .map(|contig| ContigSize::new(contig.name.clone(), contig.bases.len() as u64))
-        .collect();
-    let stages = engine.stages();
-    let numbers = 1..=stages;
-    let mut boundary = numbers
-        .clone()
-        .map(|n| {
-            let stem = format!("stage{n}.{name}.boundary");
-            Writers::create(&command.out, &stem, &sizes, &command.formats)
+        .map(|&strand| {
+            let spool = Spool::create(&input.out, genome.total_len(), engine.stages());
+            spool.map(|spool| (strand, spool)).map_err(|error| {
+                anyhow::anyhow!("{}: cannot be written: {error}", input.out.display())
+            })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let mut chunks = Vec::new();
-    if command.formats.contains(&Format::Bed) {
-        for n in numbers {
-            let path = command.out.join(format!("stage{n}.{name}.chunks.bed.gz"));
-            chunks.push(bed::Writer::create(&path, &sizes, n, strand)?);
+    let firsts: Vec<u64> = genome
+        .contigs
+        .iter()
+        .scan(0, |next, contig| {
+            let first = *next;
+            *next += contig.bases.len() as u64;
+            Some(first)
+        })
+        .collect();
+    let total = genome.total_len() * strands.len() as u64;
+    let mut progress = Progress::new(global, "tracks", "bases", Some(total));
+    let mut sink = |contig: usize, strand: Strand, piece: Piece| -> Result<(), ScoreError> {
+        let spool = spools.iter().find(|(own, _)| *own == strand);
+        if let Some((_, spool)) = spool {
+            spool.put(firsts[contig], &piece)?;
         }
-    }
-    let stem = format!("information.{name}");
-    let mut information = Writers::create(&command.out, &stem, &sizes, &command.formats)?;
-    let mut sums = vec![Sums::default(); stages];
-    for contig in &genome.contigs {
-        let tracks: ContigTracks = contig_tracks(engine, contig, strand, tiling, &mut |bases| {
-            progress.add(bases)
-        })?;
-        let contig = contig.name.as_str();
-        information.push(contig, &tracks.information)?;
-        for (i, stage) in tracks.stages.iter().enumerate() {
-            boundary[i].push(contig, &stage.prob)?;
-            let found = stage.chunks(strand);
-            sums[i].bases += stage.prob.len() as u64;
-            sums[i].chunks += found.len() as u64;
-            sums[i].probability += stage.prob.iter().map(|&p| f64::from(p)).sum::<f64>();
-            if let Some(writer) = chunks.get_mut(i) {
-                for chunk in found {
-                    writer.push(contig, chunk)?;
-                }
-            }
-        }
-    }
-    information.finish()?;
-    boundary.into_iter().try_for_each(Writers::finish)?;
-    for writer in chunks {
-        writer.finish()?;
-    }
-    Ok(sums)
+        progress.add(piece.information.len() as u64);
+        Ok(())
+    };
+    boundaries::read(
+        engine,
+        &genome.contigs,
+        strands,
+        settings.reading,
+        &mut sink,
+    )?;
+    let rate = progress.finish();
+    let session = files::write(command, input, &spools)?;
+    summary::write(command, engine, loaded, settings, input, &spools, &session)?;
+    tracing::info!("{}: read at {rate:.0} bases a second", input.out.display());
+    Ok(())
 }
