@@ -27,4 +27,15 @@ if ! .venv-tests/bin/python -c "$modules" 2>/dev/null; then
 fi
 .venv-tests/bin/python -c "$modules" 2>/dev/null ||
     echo "tests/setup.sh: no Python with pyBigWig and safetensors could be made in .venv-tests" >&2
+
+# JBrowse 2, igv.js and what drives Chromium, for tests/tests/browsers.rs.
+if [ ! -f tests/browser/node_modules/igv/package.json ] && command -v npm >/dev/null; then
+    tests/browser/install.sh
+fi
+if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    apt-get install -q -y --no-install-recommends chromium
+fi
+for program in node chromium; do
+    command -v "$program" >/dev/null || echo "tests/setup.sh: $program is absent: install it with your package manager" >&2
+done
 exit 0

@@ -70,6 +70,39 @@ pub fn run(program: &Path, arguments: &[&str], folder: &Path) -> String {
     said.text().to_owned()
 }
 
+/// Chromium or Chrome: that of `CISTRON_CHROMIUM`, or of the system.
+///
+/// # Panics
+///
+/// There is none and this is continuous integration.
+pub fn chromium() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("CISTRON_CHROMIUM") {
+        return file(&PathBuf::from(path));
+    }
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    let names = ["chromium", "chromium-browser", "google-chrome"];
+    let found = std::env::split_paths(&search)
+        .flat_map(|folder| names.map(|name| folder.join(name)))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        absent("Chromium");
+    }
+    found
+}
+
+/// This file, if it is there.
+///
+/// # Panics
+///
+/// It is absent and this is continuous integration.
+pub fn file(path: &Path) -> Option<PathBuf> {
+    if path.is_file() {
+        return Some(path.to_owned());
+    }
+    absent(&path.display().to_string());
+    None
+}
+
 fn absent(what: &str) {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!ci, "{what} is absent: run tests/setup.sh");

@@ -196,6 +196,41 @@ fn pybigwig_reads_the_values_of_the_bedgraph() {
     }
 }
 
+const READ_BIGBED: &str = "
+import sys, pyBigWig
+bb = pyBigWig.open(sys.argv[1])
+assert bb.isBigBed()
+assert 'float   probability' in bb.SQL().decode() if isinstance(bb.SQL(), bytes) else 'probability' in bb.SQL()
+for contig, length in bb.chroms().items():
+    for start, end, rest in bb.entries(contig, 0, length):
+        print(contig, start, end, rest, sep='\\t')
+";
+
+#[test]
+fn pybigwig_reads_the_chunks_of_the_bed() {
+    let Some(python) = oracle::python("pyBigWig") else {
+        return;
+    };
+    let tracks = outputs().join("tracks");
+    for name in ["stage1.fwd.chunks", "stage2.rev.chunks"] {
+        let bigbed = format!("{name}.bb");
+        let text = oracle::run(&python, &["-c", READ_BIGBED, &bigbed], &tracks);
+        let theirs: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split('\t').collect())
+            .collect();
+        let ours = lines(&tracks.join(format!("{name}.bed.gz")));
+        assert_eq!(theirs.len(), ours.len());
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            assert_eq!(theirs[..9], ours[..], "{name}");
+            let (start, end): (u64, u64) = (ours[1].parse().unwrap(), ours[2].parse().unwrap());
+            assert_eq!(theirs[9], (end - start).to_string());
+            let probability: f64 = theirs[10].parse().unwrap();
+            assert_eq!((probability * 1000.0).round().to_string(), ours[4]);
+        }
+    }
+}
+
 const READ_SAFETENSORS: &str = "
 import sys, json
 from safetensors import safe_open

@@ -1,7 +1,6 @@
 //! Tracks cover every base once, and no tile start shows in them.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use cistron_tests::binary::{cistron, finish};
 use cistron_tests::fixture::{ECOLI, Fixture};
@@ -23,115 +22,210 @@ fn write(folder: &Path, fasta: &Path, name: &str, arguments: &str) -> PathBuf {
     folder.join(name)
 }
 
-/// Tracks of E. coli in tiles of 256 bases, in tiles four times as long, and without warm-up.
-struct Tiles {
-    _folder: tempfile::TempDir,
-    short: PathBuf,
-    long: PathBuf,
-    cold: PathBuf,
-}
-
-/// Bases a short tile.
-const TILE: usize = 256;
-/// Bases from one short tile to the next.
-const FRESH: usize = TILE / 2;
-
-fn tiles() -> &'static Tiles {
-    static TILES: OnceLock<Tiles> = OnceLock::new();
-    TILES.get_or_init(|| {
-        let folder = tempfile::tempdir().unwrap();
-        let write = |name: &str, tiling: &str| {
-            let formats = "--strand fwd --formats bedgraph,bed";
-            let arguments = format!("{formats} {tiling}");
-            write(folder.path(), &Fixture::get().ecoli(), name, &arguments)
-        };
-        Tiles {
-            short: write("short", "--tile 256"),
-            long: write("long", "--tile 1024 --warm-up 512"),
-            cold: write("cold", "--tile 256 --warm-up 0"),
-            _folder: folder,
-        }
-    })
-}
-
-fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    values.clone().sum::<f64>() / values.count() as f64
-}
-
-/// Mean of `marked` values, in standard errors from the mean of all.
-fn outlying(all: &[f64], marked: impl Iterator<Item = usize> + Clone) -> f64 {
-    let average = mean(all.iter().copied());
-    let variance = mean(all.iter().map(|value| (value - average).powi(2)));
-    let count = marked.clone().count() as f64;
-    (mean(marked.map(|i| all[i])) - average) / (variance / count).sqrt()
-}
-
-/// Where the track passes from one short tile to the next. A tile starts half a tile earlier,
-/// which is such a place too.
-fn joins() -> impl Iterator<Item = usize> + Clone {
-    (TILE..ECOLI).step_by(FRESH)
-}
-
+/// Not to the last bit: neither on how much is read at a time, nor on threads, nor on what else
+/// is in the file.
 #[test]
-fn no_tile_start_is_an_outlier() {
-    // A chance of one in 100,000 to be so far off.
-    const FAR: f64 = 4.5;
-    for stage in ["stage1.fwd", "stage2.fwd"] {
-        let path = tiles().short.join(format!("{stage}.boundary.bedGraph.gz"));
-        let probability: Vec<f64> = values(&path, CONTIG, ECOLI)
-            .into_iter()
-            .map(f64::from)
+fn values_do_not_depend_on_tiles_threads_or_neighbours() {
+    let folder = tempfile::tempdir().unwrap();
+    let ecoli = Fixture::get().ecoli();
+    let genome = cistron_tests::fixture::bases(&ecoli).unwrap();
+    let other = cistron_tests::fixture::bases(&Fixture::get().phix()).unwrap();
+    let two = [
+        b">phi\n",
+        &other[..],
+        b"\n>",
+        CONTIG.as_bytes(),
+        b"\n",
+        &genome,
+        b"\n",
+    ]
+    .concat();
+    std::fs::write(folder.path().join("two.fna"), two).unwrap();
+    let formats = "--formats bedgraph,bed --no-report";
+    let write = |name: &str, fasta: &Path, arguments: &str| {
+        write(
+            folder.path(),
+            fasta,
+            name,
+            &format!("{formats} {arguments}"),
+        )
+    };
+    let reference = write("large", &ecoli, "--tile 100000000 --threads 1");
+    let others = [
+        write("small", &ecoli, "--tile 1 --threads 3"),
+        write(
+            "two",
+            &folder.path().join("two.fna"),
+            "--tile 9000 --threads 2",
+        ),
+    ];
+    for strand in ["fwd", "rev"] {
+        for track in [
+            "stage1.S.boundary",
+            "stage2.S.boundary",
+            "stage2.S.length",
+            "information.S",
+            "entropy.S",
+        ] {
+            let track = track.replace('S', strand);
+            let read =
+                |out: &PathBuf| values(&out.join(format!("{track}.bedGraph.gz")), CONTIG, ECOLI);
+            for other in &others {
+                assert_eq!(read(other), read(&reference), "{track}");
+            }
+        }
+        let chunks_of =
+            |out: &PathBuf| chunks(&out.join(format!("stage1.{strand}.chunks.bed.gz")), CONTIG);
+        for other in &others {
+            assert_eq!(chunks_of(other), chunks_of(&reference));
+        }
+    }
+}
+
+/// The length of every chunk is the value of each of its bases.
+#[test]
+fn lengths_are_those_of_the_chunks() {
+    let folder = tempfile::tempdir().unwrap();
+    let phix = Fixture::get().phix();
+    let out = write(
+        folder.path(),
+        &phix,
+        "phi",
+        "--formats bedgraph,bed --no-report --circular all",
+    );
+    let name = lines(&out.join("information.fwd.bedGraph.gz"))[0][0].clone();
+    for stem in ["stage1.fwd", "stage2.rev"] {
+        let lengths = values(
+            &out.join(format!("{stem}.length.bedGraph.gz")),
+            &name,
+            5_386,
+        );
+        for (start, end) in chunks(&out.join(format!("{stem}.chunks.bed.gz")), &name) {
+            assert!(
+                lengths[start..end]
+                    .iter()
+                    .all(|&length| length == (end - start) as f32)
+            );
+        }
+    }
+}
+
+/// Genes with scores, and what was found of codons, of two genomes in one call.
+#[test]
+fn annotated_genomes_get_genes_sessions_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let genome = cistron_tests::fixture::bases(&Fixture::get().phix()).unwrap();
+    let line = |kind: &str, from: u64, to: u64, strand: char, rest: &str| {
+        format!("phi\tx\t{kind}\t{from}\t{to}\t.\t{strand}\t0\t{rest}\n")
+    };
+    let gff = "##gff-version 3\nphi\tx\tregion\t1\t5386\t.\t+\t.\tID=phi;Is_circular=true\n"
+        .to_owned()
+        + &line(
+            "CDS",
+            1001,
+            1600,
+            '+',
+            "ID=b;gene=bbb;locus_tag=t2;product=second",
+        )
+        + &line(
+            "CDS",
+            390,
+            848,
+            '-',
+            "ID=a;gene=aaa;locus_tag=t1;product=first",
+        )
+        + &line("CDS", 5000, 5420, '+', "ID=c;locus_tag=t3");
+    for name in ["one", "two"] {
+        std::fs::write(
+            folder.path().join(format!("{name}.fna")),
+            [b">phi\n", &genome[..], b"\n"].concat(),
+        )
+        .unwrap();
+        std::fs::write(folder.path().join(format!("{name}.gff3")), &gff).unwrap();
+    }
+    std::fs::write(
+        folder.path().join("scores.tsv"),
+        "locus_tag\tscore\nt1\t2.5\nt9\t1\n",
+    )
+    .unwrap();
+    let line = "tracks -q --fasta one.fna two.fna --gff two.gff3 one.gff3 --gene-scores scores.tsv \
+                --control 5000 -o out --model";
+    let mut command = cistron(folder.path(), line.split_whitespace());
+    command.arg(Fixture::get().model());
+    finish(command).expect(0);
+    for name in ["one", "two"] {
+        let out = folder.path().join("out").join(name);
+        let genes = lines(&out.join("genes.gff3.gz"));
+        // The third crosses the origin and becomes two lines.
+        let places: Vec<(&str, &str)> = genes[1..]
+            .iter()
+            .map(|g| (g[3].as_str(), g[4].as_str()))
             .collect();
-        let off = outlying(&probability, joins());
-        assert!(off.abs() < FAR, "{stage}: {off} standard errors");
-        let mut starts = vec![0.0; ECOLI];
-        let path = tiles().short.join(format!("{stage}.chunks.bed.gz"));
-        for (start, _) in chunks(&path, CONTIG) {
-            starts[start] = 1.0;
+        assert_eq!(
+            places,
+            [
+                ("1", "5386"),
+                ("1", "34"),
+                ("390", "848"),
+                ("1001", "1600"),
+                ("5000", "5386")
+            ]
+        );
+        assert!(genes[3][8].ends_with(";ess_score=2.5000"), "{:?}", genes[3]);
+        for file in [
+            "config.json",
+            "igv.json",
+            "igv.xml",
+            "igv.html",
+            "jbrowse.html",
+            "hub.txt",
+            "index.html",
+            "genes.bb",
+            "reference.2bit",
+            "reference.fa.gz.gzi",
+            "stage2.rev.chunks.bb",
+            "entropy.fwd.bw",
+        ] {
+            assert!(out.join(file).is_file(), "{name}/{file}");
         }
-        let off = outlying(&starts, joins());
-        assert!(off.abs() < FAR, "{stage}: {off} standard errors");
+        let read = |file: &str| std::fs::read_to_string(out.join(file)).unwrap();
+        let summary: Value = serde_json::from_str(&read("summary.json")).unwrap();
+        let rates = summary["survey"][0]["stages"][0]["rates"]
+            .as_array()
+            .unwrap();
+        let marks: Vec<&str> = rates
+            .iter()
+            .map(|rate| rate["mark"].as_str().unwrap())
+            .collect();
+        for mark in [
+            "all",
+            "codon1",
+            "codon2",
+            "codon3",
+            "antisense1",
+            "start_codon",
+            "stop_codon",
+            "intergenic",
+        ] {
+            assert!(marks.contains(&mark), "{mark}: {marks:?}");
+        }
+        let codons = ["codon1", "codon2", "codon3"].map(|mark| {
+            let rate = rates.iter().find(|rate| rate["mark"] == mark).unwrap();
+            rate["bases"].as_u64().unwrap()
+        });
+        assert_eq!(
+            codons,
+            [(600 + 421) / 3 + 1, (600 + 421) / 3, (600 + 421) / 3]
+        );
+        let report = read("report.html");
+        for forbidden in ["src=", "href=\"http", "url(", "@import", "NaN", "inf "] {
+            assert!(!report.contains(forbidden), "{forbidden}");
+        }
+        for part in ["In short", "Gene view", "aaa", "Largest surprises", "<svg"] {
+            assert!(report.contains(part), "{part}");
+        }
     }
-}
-
-/// What is left of a tile's start after its warm-up: measured against the same places in
-/// tiles without one, where the model has only seen its beginning token.
-#[test]
-fn values_do_not_depend_on_the_tiling() {
-    for track in ["stage1.fwd.boundary", "information.fwd"] {
-        let read =
-            |folder: &Path| values(&folder.join(format!("{track}.bedGraph.gz")), CONTIG, ECOLI);
-        let (short, long, cold) = (
-            read(&tiles().short),
-            read(&tiles().long),
-            read(&tiles().cold),
-        );
-        let distance = |a: &[f32], b: &[f32], i: usize| f64::from((a[i] - b[i]).abs());
-        let warm_joins = mean(joins().map(|i| distance(&short, &long, i)));
-        let cold_joins = mean(
-            (TILE..ECOLI)
-                .step_by(TILE)
-                .map(|i| distance(&cold, &long, i)),
-        );
-        assert!(
-            cold_joins > 0.02,
-            "{track}: the measure sees tile starts: {cold_joins}"
-        );
-        assert!(
-            warm_joins < cold_joins / 20.0,
-            "{track}: {warm_joins} and {cold_joins}"
-        );
-        let everywhere = mean((0..ECOLI).map(|i| distance(&short, &long, i)));
-        assert!(
-            everywhere < cold_joins / 20.0,
-            "{track}: {everywhere} and {cold_joins}"
-        );
-        // The first tile reads the same bases from the same start.
-        let first = (0..TILE)
-            .map(|i| distance(&short, &long, i))
-            .fold(0.0, f64::max);
-        assert!(first < 1e-5, "{track}: {first}");
-    }
+    assert!(folder.path().join("out/index.html").is_file());
 }
 
 /// Contigs of many lengths, also of one base and of none.
@@ -151,7 +245,7 @@ fn chunks_tile_every_contig() {
     for (name, tiling) in [
         ("linear", ""),
         ("circular", "--circular all"),
-        ("small", "--tile 50"),
+        ("small", "--tile 50 --context 60 --warm-up 7"),
     ] {
         let out = write(folder.path(), &path, name, tiling);
         let mut counted = Vec::new();
