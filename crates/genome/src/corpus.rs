@@ -21,12 +21,13 @@ mod packer;
 mod packing;
 mod read;
 mod runs;
+mod settle;
 mod stats;
 mod table;
 mod verify;
 
-pub use builder::{CorpusBuilder, genome_name};
-pub use duplicates::NearDuplicate;
+pub use builder::{Built, CorpusBuilder, genome_name};
+pub use duplicates::{Duplicates, NearDuplicate};
 pub use error::CorpusError;
 pub use manifest::{ContigEntry, FORMAT, GenomeEntry, Manifest, Split};
 pub use read::{Corpus, CorpusContig};

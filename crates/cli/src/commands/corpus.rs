@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use cistron_genome::corpus::{Corpus, CorpusBuilder, Split, SplitStats};
-use clap::{Args, Subcommand};
+use cistron_genome::corpus::{Corpus, CorpusBuilder, Duplicates, Split, SplitStats};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::global::Global;
 use crate::output;
@@ -26,6 +26,7 @@ pub enum CorpusCommand {
 Examples:
   cistron corpus build --out corpus genomes/*.fna.gz
   cistron corpus build --out corpus --val Treponema_pallidum train/*.fna.gz Treponema_pallidum.fna.gz
+  cistron corpus build --out corpus --table genomes.tsv --val-lineage Archaea --near-duplicates together
 
 A genome is named after its file, without .fna, .fa or .fasta and .gz. Genomes named by --val
 are kept for validation: choose whole lineages, not near-duplicates of training genomes.")]
@@ -39,7 +40,17 @@ pub struct Build {
     /// Genomes kept for validation
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     val: Vec<String>,
-    /// A table of genomes: tab-separated, with a header naming columns `name`, `fasta` and perhaps `split`
+    /// Lineages kept for validation, with all below them; from the column `lineage` of the table
+    #[arg(long, value_name = "LINEAGE", value_delimiter = ',')]
+    val_lineage: Vec<String>,
+    /// What is done with genomes that are nearly the same
+    #[arg(long, value_enum, default_value = "report", value_name = "WHAT")]
+    near_duplicates: DuplicatesArg,
+    /// Share of equal bases, by estimate, from which genomes are near-duplicates
+    #[arg(long, value_name = "SHARE", default_value_t = CorpusBuilder::ALIKE, value_parser = share)]
+    identity: f64,
+    /// A table of genomes: tab-separated, with a header naming columns `fasta` and perhaps `name`,
+    /// `split` and `lineage`
     #[arg(long, value_name = "FILE.tsv")]
     table: Option<PathBuf>,
     /// Replace an existing corpus
@@ -47,8 +58,35 @@ pub struct Build {
     force: bool,
 }
 
-/// Genomes this alike, by estimate, are reported.
-const ALIKE: f64 = 0.95;
+/// What is done with genomes that are nearly the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DuplicatesArg {
+    /// They are named, and share the sampling weight of one genome
+    Report,
+    /// One of each cluster stays: the first for validation, else the longest
+    Drop,
+    /// As report; a cluster with a validation genome is for validation as a whole
+    Together,
+}
+
+impl From<DuplicatesArg> for Duplicates {
+    fn from(what: DuplicatesArg) -> Self {
+        match what {
+            DuplicatesArg::Report => Self::Report,
+            DuplicatesArg::Drop => Self::Drop,
+            DuplicatesArg::Together => Self::Together,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if share > 0.0 && share <= 1.0 {
+        Ok(share)
+    } else {
+        Err("expected more than 0 and at most 1".into())
+    }
+}
 
 #[derive(Debug, Args)]
 pub struct Stats {
@@ -97,6 +135,8 @@ fn build(command: Build) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     let mut builder = CorpusBuilder::new()
         .validation(command.val)
+        .validation_lineages(command.val_lineage)
+        .near_duplicates(command.near_duplicates.into(), command.identity)
         .force(command.force);
     if let Some(table) = &command.table {
         builder = builder.table(table)?;
@@ -105,7 +145,7 @@ fn build(command: Build) -> anyhow::Result<()> {
         builder = builder.fasta(path);
     }
     let mut bases = 0;
-    let corpus = builder.build_with(&command.out, |genome| {
+    let built = builder.build_with(&command.out, |genome| {
         bases += genome.bases;
         tracing::info!(
             "{}: {} contigs, {} bases{}",
@@ -120,7 +160,7 @@ fn build(command: Build) -> anyhow::Result<()> {
         );
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    let stats = corpus.stats();
+    let stats = built.corpus.stats();
     tracing::info!(
         "{}: {} training and {} validation genomes, {bases} bases in {seconds:.1} s ({:.0} MB/s)",
         command.out.display(),
@@ -131,17 +171,24 @@ fn build(command: Build) -> anyhow::Result<()> {
     for same in &stats.identical {
         tracing::warn!("identical genomes: {}", same.join(", "));
     }
-    for pair in corpus.near_duplicates(ALIKE)? {
+    let together = command.near_duplicates == DuplicatesArg::Together;
+    for pair in built.near_duplicates {
+        let settled = |name: &String| built.dropped.contains(name);
+        let outcome = match (settled(&pair.first), settled(&pair.second)) {
+            (true, true) => ": both are dropped for another".to_owned(),
+            (true, false) => format!(": {} is dropped", pair.first),
+            (false, true) => format!(": {} is dropped", pair.second),
+            _ if pair.across_splits && together => ": both are for validation".to_owned(),
+            _ if pair.across_splits => ": one is for validation, so validation would measure \
+                 memory; keep them together with --near-duplicates together"
+                .to_owned(),
+            _ => String::new(),
+        };
         tracing::warn!(
-            "{} and {} are near-duplicates (about {:.1} % identity){}",
+            "{} and {} are near-duplicates (about {:.1} % identity){outcome}",
             pair.first,
             pair.second,
-            100.0 * pair.identity,
-            if pair.across_splits {
-                ": one is for validation, so validation would measure memory"
-            } else {
-                ""
-            }
+            100.0 * pair.identity
         );
     }
     Ok(())
@@ -186,6 +233,9 @@ fn stats(command: &Stats) -> anyhow::Result<()> {
     }
     for same in &stats.identical {
         text += &format!("\nidentical\t{}\n", same.join("\t"));
+    }
+    for alike in &stats.clusters {
+        text += &format!("\nnear-duplicates\t{}\n", alike.join("\t"));
     }
     output::print(&text)
 }

@@ -3,31 +3,64 @@
 
 use std::path::{Path, PathBuf};
 
+use super::duplicates::{Duplicates, NearDuplicate};
 use super::manifest::{FORMAT, GenomeEntry, Manifest, Split};
 use super::output::OutputFolder;
 use super::packer::Packer;
-use super::{BASES_FILE, Corpus, CorpusError, MANIFEST_FILE, RUNS_FILE};
+use super::settle::{settle, write_manifest};
+use super::{BASES_FILE, Corpus, CorpusError, RUNS_FILE};
 use crate::names;
 
 /// Endings of FASTA file names, which are no part of a genome's name.
 const FASTA_ENDINGS: [&str; 6] = [".fna", ".fa", ".fasta", ".ffn", ".fas", ".fsa"];
 
 /// Gathers genomes and builds a corpus of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CorpusBuilder {
-    genomes: Vec<Input>,
+    pub(super) genomes: Vec<Input>,
     validation: Vec<String>,
+    lineages: Vec<String>,
+    duplicates: Duplicates,
+    min_identity: f64,
     force: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Input {
-    name: String,
-    path: PathBuf,
-    split: Split,
+pub(super) struct Input {
+    pub name: String,
+    pub path: PathBuf,
+    pub split: Split,
+    pub lineage: String,
+}
+
+/// A built corpus, and what was found on the way.
+#[derive(Debug)]
+pub struct Built {
+    /// The corpus.
+    pub corpus: Corpus,
+    /// Pairs of near-duplicates before anything was done about them, the most alike first.
+    pub near_duplicates: Vec<NearDuplicate>,
+    /// Names of the genomes that were dropped.
+    pub dropped: Vec<String>,
+}
+
+impl Default for CorpusBuilder {
+    fn default() -> Self {
+        Self {
+            genomes: Vec::new(),
+            validation: Vec::new(),
+            lineages: Vec::new(),
+            duplicates: Duplicates::default(),
+            min_identity: Self::ALIKE,
+            force: false,
+        }
+    }
 }
 
 impl CorpusBuilder {
+    /// Share of equal bases from which genomes are near-duplicates, unless told otherwise.
+    pub const ALIKE: f64 = 0.95;
+
     /// No genomes yet.
     pub fn new() -> Self {
         Self::default()
@@ -52,6 +85,7 @@ impl CorpusBuilder {
             name: name.into(),
             path: path.into(),
             split,
+            lineage: String::new(),
         });
         self
     }
@@ -60,6 +94,24 @@ impl CorpusBuilder {
     #[must_use]
     pub fn validation<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.validation.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Keeps the genomes of these lineages for validation. A lineage covers those below it:
+    /// `Archaea` covers `Archaea/Halobacteriota`.
+    #[must_use]
+    pub fn validation_lineages<S: Into<String>>(
+        mut self,
+        lineages: impl IntoIterator<Item = S>,
+    ) -> Self {
+        self.lineages.extend(lineages.into_iter().map(Into::into));
+        self
+    }
+
+    /// What is done with genomes of which this share of bases or more is equal, by estimate.
+    #[must_use]
+    pub fn near_duplicates(mut self, what: Duplicates, min_identity: f64) -> Self {
+        (self.duplicates, self.min_identity) = (what, min_identity);
         self
     }
 
@@ -76,7 +128,7 @@ impl CorpusBuilder {
     /// When there is no genome, names are unknown or not distinct, a FASTA file is wrong
     /// in some way, or the output exists or cannot be written.
     pub fn build(&self, out: &Path) -> Result<Corpus, CorpusError> {
-        self.build_with(out, |_| ())
+        Ok(self.build_with(out, |_| ())?.corpus)
     }
 
     /// [`CorpusBuilder::build`], calling `done` after each genome.
@@ -87,13 +139,14 @@ impl CorpusBuilder {
         &self,
         out: &Path,
         mut done: impl FnMut(&GenomeEntry),
-    ) -> Result<Corpus, CorpusError> {
+    ) -> Result<Built, CorpusError> {
         let inputs = self.resolve()?;
         let folder = OutputFolder::create(out, self.force)?;
         let mut packer = Packer::new(folder.file(BASES_FILE)?, folder.file(RUNS_FILE)?);
         let mut genomes = Vec::with_capacity(inputs.len());
         for input in &inputs {
-            let genome = packer.pack_genome(&input.name, &input.path, input.split)?;
+            let mut genome = packer.pack_genome(&input.name, &input.path, input.split)?;
+            genome.lineage.clone_from(&input.lineage);
             done(&genome);
             genomes.push(genome);
         }
@@ -105,14 +158,14 @@ impl CorpusBuilder {
             genomes,
         };
         packer.finish()?;
-        let mut file = folder.file(MANIFEST_FILE)?;
-        let text = serde_json::to_vec_pretty(&manifest)
-            .expect("a manifest has string keys and finite numbers");
-        file.write(&text)?;
-        file.write(b"\n")?;
-        file.finish()?;
+        write_manifest(&folder, &manifest)?;
+        let settled = settle(&folder, self.duplicates, self.min_identity)?;
         folder.publish()?;
-        Corpus::open(out)
+        Ok(Built {
+            corpus: Corpus::open(out)?,
+            near_duplicates: settled.near_duplicates,
+            dropped: settled.dropped,
+        })
     }
 
     /// The genomes with their splits.
@@ -142,6 +195,31 @@ impl CorpusBuilder {
                         suggestion: names::suggestion(name, known()),
                     });
                 }
+            }
+        }
+        for lineage in &self.lineages {
+            let inside = |input: &&mut Input| {
+                let rest = input.lineage.strip_prefix(lineage.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ' ']))
+            };
+            let mut found = false;
+            for input in inputs.iter_mut().filter(inside) {
+                (input.split, found) = (Split::Val, true);
+            }
+            if !found {
+                let mut known: Vec<&str> = self
+                    .genomes
+                    .iter()
+                    .map(|input| input.lineage.as_str())
+                    .filter(|lineage| !lineage.is_empty())
+                    .collect();
+                known.sort_unstable();
+                known.dedup();
+                return Err(CorpusError::UnknownLineage {
+                    name: lineage.clone(),
+                    known: names::list(known.iter().copied()),
+                    suggestion: names::suggestion(lineage, known.iter().copied()),
+                });
             }
         }
         Ok(inputs)

@@ -1,4 +1,4 @@
-//! Genomes of a corpus that are nearly the same, found by sketches of their k-mers.
+//! Genomes of a corpus that are nearly the same, found by MinHash sketches of their k-mers.
 //!
 //! A validation genome with a near-duplicate among the training genomes measures memory and
 //! not learning. The sketch of a genome is its [`SKETCH`] smallest k-mer hashes; from the
@@ -7,9 +7,10 @@
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Corpus, CorpusError};
+use super::{Corpus, CorpusError, Split};
 use crate::alphabet::Alphabet;
 
 /// Length of a k-mer, bases.
@@ -34,34 +35,56 @@ pub struct NearDuplicate {
     pub across_splits: bool,
 }
 
+/// What is done with near-duplicates when a corpus is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duplicates {
+    /// They stay, and share the sampling weight of one genome.
+    #[default]
+    Report,
+    /// One genome of each cluster stays: the first one for validation, else the longest.
+    Drop,
+    /// A cluster with a genome for validation is for validation as a whole.
+    Together,
+}
+
 impl Corpus {
     /// The pairs of genomes whose estimated share of equal bases is at least
     /// `min_identity`, the most alike first. Genomes of one species usually share 0.95 and
     /// more. The estimate is of whole genomes: a plasmid within a genome is not found.
-    /// Every base is read once, and two thousand hashes are kept of each genome.
+    /// Every base is read once, genomes side by side, and two thousand hashes are kept of each.
     ///
     /// # Errors
     /// When the corpus cannot be read.
     pub fn near_duplicates(&self, min_identity: f64) -> Result<Vec<NearDuplicate>, CorpusError> {
+        Ok(self.named(&self.alike(min_identity)?))
+    }
+
+    /// Pairs of genomes with their names, the most alike first.
+    pub(super) fn named(&self, pairs: &[(usize, usize, f64)]) -> Vec<NearDuplicate> {
+        let genomes = self.genomes();
+        let mut found: Vec<NearDuplicate> = pairs
+            .iter()
+            .map(|&(i, j, identity)| NearDuplicate {
+                first: genomes[i].name.clone(),
+                second: genomes[j].name.clone(),
+                identity,
+                across_splits: genomes[i].split != genomes[j].split,
+            })
+            .collect();
+        found.sort_by(|a, b| b.identity.total_cmp(&a.identity));
+        found
+    }
+
+    /// Indices of near-duplicates with their identities, in corpus order.
+    pub(super) fn alike(&self, least: f64) -> Result<Vec<(usize, usize, f64)>, CorpusError> {
         let sketches = (0..self.genomes().len())
+            .into_par_iter()
+            .with_max_len(1)
             .map(|genome| self.sketch(genome))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut found = Vec::new();
-        for (i, one) in self.genomes().iter().enumerate() {
-            for (j, other) in self.genomes().iter().enumerate().skip(i + 1) {
-                let identity = identity(&sketches[i], &sketches[j]);
-                if identity >= min_identity {
-                    found.push(NearDuplicate {
-                        first: one.name.clone(),
-                        second: other.name.clone(),
-                        identity,
-                        across_splits: one.split != other.split,
-                    });
-                }
-            }
-        }
-        found.sort_by(|a, b| b.identity.total_cmp(&a.identity));
-        Ok(found)
+        let pairs = (0..sketches.len()).flat_map(|i| (i + 1..sketches.len()).map(move |j| (i, j)));
+        let all = pairs.map(|(i, j)| (i, j, identity(&sketches[i], &sketches[j])));
+        Ok(all.filter(|(.., identity)| *identity >= least).collect())
     }
 
     fn sketch(&self, genome: usize) -> Result<BTreeSet<u64>, CorpusError> {
@@ -77,6 +100,34 @@ impl Corpus {
         }
         Ok(sketch.smallest)
     }
+}
+
+/// Groups of genomes that are linked by near-duplicates, each in ascending order; genomes
+/// without one are groups of their own.
+pub(super) fn clusters(genomes: usize, pairs: &[(usize, usize, f64)]) -> Vec<Vec<usize>> {
+    let mut leader: Vec<usize> = (0..genomes).collect();
+    for &(i, j, _) in pairs {
+        let (one, other) = (leader[i].min(leader[j]), leader[i].max(leader[j]));
+        leader
+            .iter_mut()
+            .filter(|leader| **leader == other)
+            .for_each(|leader| *leader = one);
+    }
+    let members = |of: usize| (0..genomes).filter(|i| leader[*i] == of).collect();
+    (0..genomes)
+        .filter(|i| leader[*i] == *i)
+        .map(members)
+        .collect()
+}
+
+/// The genome of a cluster that stays when the others are dropped.
+pub(super) fn representative(cluster: &[usize], of: impl Fn(usize) -> (Split, u64)) -> usize {
+    let validation = cluster.iter().find(|i| of(**i).0 == Split::Val);
+    // The last of equals in reverse order is the first.
+    let longest = cluster.iter().rev().max_by_key(|i| of(**i).1);
+    *validation
+        .or(longest)
+        .expect("a cluster has a genome at least")
 }
 
 /// Gathers the smallest hashes of k-mers, each the same as its reverse complement.
@@ -221,6 +272,16 @@ mod tests {
         let builder = CorpusBuilder::new().fasta(path);
         let corpus = builder.build(&folder.path().join("corpus")).unwrap();
         assert_eq!(corpus.sketch(0).unwrap(), BTreeSet::from([mix(0)]));
+    }
+
+    #[test]
+    fn clusters_are_linked_genomes() {
+        let pairs = [(0, 3, 0.99), (3, 4, 0.98), (1, 2, 0.97)];
+        assert_eq!(clusters(6, &pairs), [vec![0, 3, 4], vec![1, 2], vec![5]]);
+        let of = |i: usize| (Split::Train, [5, 9, 9, 1][i]);
+        assert_eq!(representative(&[0, 1, 2], of), 1);
+        let of = |i: usize| ([Split::Train, Split::Val][i / 2], 10 - i as u64);
+        assert_eq!(representative(&[0, 2, 3], of), 2);
     }
 
     #[test]

@@ -81,6 +81,19 @@ pub enum CorpusError {
         /// The nearest name, if there is one.
         suggestion: String,
     },
+    /// No genome is of this lineage.
+    #[error(
+        "--val-lineage: no genome of lineage {name:?} (lineages: {known}){suggestion}; lineages \
+         are in the column \"lineage\" of --table"
+    )]
+    UnknownLineage {
+        /// The lineage asked for.
+        name: String,
+        /// The lineages there are.
+        known: String,
+        /// The nearest lineage, if there is one.
+        suggestion: String,
+    },
     /// The manifest cannot be understood.
     #[error("{}: not a corpus manifest: {source}; build the corpus again", path.display())]
     Manifest {

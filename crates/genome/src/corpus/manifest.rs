@@ -47,6 +47,16 @@ pub struct GenomeEntry {
     pub source: String,
     /// What it is for.
     pub split: Split,
+    /// Its lineage, from coarse to fine with `/` between; empty when unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lineage: String,
+    /// Name of the first genome of its cluster of near-duplicates; none when it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// What a base of it counts when windows are drawn: 1, divided by the number of
+    /// near-duplicates in its split.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f64,
     /// SHA-256 of names and bases, equal to [`crate::fasta::Genome::digest`].
     pub sha256: String,
     /// Number of bases.
@@ -57,6 +67,15 @@ pub struct GenomeEntry {
     pub ambiguous: u64,
     /// Its contigs, in file order.
     pub contigs: Vec<ContigEntry>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands over references
+fn is_one(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 /// One contig.
@@ -130,6 +149,10 @@ impl Manifest {
                 }
                 packed_bytes = packed_bytes.saturating_add(contig.packed_bytes());
                 bases = bases.saturating_add(contig.length);
+            }
+            if !(genome.weight >= 0.0 && genome.weight.is_finite()) {
+                let (name, weight) = (&genome.name, genome.weight);
+                return Err(format!("the weight of {name:?} is {weight}"));
             }
             if bases != genome.bases {
                 let (name, stated) = (&genome.name, genome.bases);

@@ -49,6 +49,18 @@ impl OutputFolder {
         })
     }
 
+    /// The folder under its temporary name.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Puts one finished file in the place of another.
+    pub fn replace(&self, from: &str, to: &str) -> Result<(), CorpusError> {
+        let folder = self.temporary.path();
+        fs::rename(folder.join(from), folder.join(to))
+            .map_err(CorpusError::write(&self.target.join(to)))
+    }
+
     /// Gives the folder its final name.
     pub fn publish(self) -> Result<(), CorpusError> {
         let failed = CorpusError::write(&self.target);

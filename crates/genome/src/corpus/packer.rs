@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use super::CorpusError;
 use super::manifest::{ContigEntry, GenomeEntry, Split};
 use super::output::OutputFile;
 use super::packing::{count_gc, pack};
 use super::runs::RunFinder;
+use super::{Corpus, CorpusError};
 use crate::compression::input_name;
 use crate::fasta::{Header, Piece, Reader, SequenceDigest};
+
+/// Bases copied at a time.
+const PIECE: u64 = 1 << 20;
 
 /// Writes packed bases and runs.
 pub(super) struct Packer {
@@ -99,12 +102,35 @@ impl Packer {
             name: name.to_owned(),
             source: file.to_string_lossy().into_owned(),
             split,
+            lineage: String::new(),
+            cluster: None,
+            weight: 1.0,
             sha256: digest.finish(),
             bases,
             gc: self.gc as f64 / (bases - ambiguous).max(1) as f64,
             ambiguous,
             contigs,
         })
+    }
+
+    /// Packs a genome of a corpus again, as its manifest describes it but for its place.
+    pub fn copy_genome(
+        &mut self,
+        corpus: &Corpus,
+        genome: usize,
+    ) -> Result<GenomeEntry, CorpusError> {
+        let mut entry = corpus.genomes()[genome].clone();
+        let mut bases = Vec::new();
+        for (i, copied) in entry.contigs.iter_mut().enumerate() {
+            let contig = corpus.contig(genome, i);
+            copied.offset = self.packed_bytes * 4;
+            for start in (0..contig.len()).step_by(PIECE as usize) {
+                contig.read(start..contig.len().min(start + PIECE), &mut bases)?;
+                self.add(copied.offset + start, &bases)?;
+            }
+            self.end_contig()?;
+        }
+        Ok(entry)
     }
 
     fn begin_contig(&self, header: Header) -> ContigEntry {

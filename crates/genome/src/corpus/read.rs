@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
 
@@ -12,13 +13,13 @@ use super::runs::{RUN_BYTES, Runs};
 use super::{BASES_FILE, CorpusError, MANIFEST_FILE, RUNS_FILE};
 use crate::names;
 
-/// An open corpus. It can be read from many threads at once.
-#[derive(Debug)]
+/// An open corpus. It can be read from many threads at once; a clone is another handle on it.
+#[derive(Clone, Debug)]
 pub struct Corpus {
     folder: PathBuf,
-    manifest: Manifest,
-    packed: Mmap,
-    runs: Mmap,
+    manifest: Arc<Manifest>,
+    packed: Arc<Mmap>,
+    runs: Arc<Mmap>,
 }
 
 impl Corpus {
@@ -31,10 +32,10 @@ impl Corpus {
         let manifest = Manifest::read(&folder.join(MANIFEST_FILE))?;
         let run_bytes = manifest.runs.saturating_mul(RUN_BYTES as u64);
         Ok(Self {
-            packed: open_map(&folder.join(BASES_FILE), manifest.packed_bytes)?,
-            runs: open_map(&folder.join(RUNS_FILE), run_bytes)?,
+            packed: Arc::new(open_map(&folder.join(BASES_FILE), manifest.packed_bytes)?),
+            runs: Arc::new(open_map(&folder.join(RUNS_FILE), run_bytes)?),
             folder: folder.to_owned(),
-            manifest,
+            manifest: Arc::new(manifest),
         })
     }
 

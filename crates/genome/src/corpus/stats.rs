@@ -17,6 +17,8 @@ pub struct CorpusStats {
     pub val: SplitStats,
     /// Names of genomes that are the same, contig for contig and base for base.
     pub identical: Vec<Vec<String>>,
+    /// Names of near-duplicates, cluster by cluster.
+    pub clusters: Vec<Vec<String>>,
 }
 
 /// Figures about some genomes.
@@ -46,11 +48,18 @@ impl Corpus {
         }
         let mut identical: Vec<_> = same.into_values().filter(|names| names.len() > 1).collect();
         identical.sort();
+        let mut alike: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for genome in genomes {
+            if let Some(cluster) = &genome.cluster {
+                alike.entry(cluster).or_default().push(genome.name.clone());
+            }
+        }
         CorpusStats {
             total: SplitStats::of(genomes.iter()),
             train: SplitStats::of(of(Split::Train)),
             val: SplitStats::of(of(Split::Val)),
             identical,
+            clusters: alike.into_values().collect(),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! A table of genomes: tab-separated columns under a header line, in any order.
 //!
-//! `fasta` is the file, relative to the folder of the table; `name` and `split` (`train`
-//! or `val`) may be left out or empty. Other columns are not looked at.
+//! `fasta` is the file, relative to the folder of the table; `name`, `split` (`train` or
+//! `val`) and `lineage` (from coarse to fine with `/` between) may be left out or empty.
+//! Other columns are not looked at.
 
 use std::io::Read;
 use std::path::Path;
 
+use super::builder::Input;
 use super::{CorpusBuilder, CorpusError, Split, genome_name};
 use crate::compression::open_input;
 
 impl CorpusBuilder {
-    /// Adds the genomes of a table, as described above for `fasta`, `name` and `split`:
+    /// Adds the genomes of a table, as described above for `fasta`, `name`, `split` and `lineage`:
     /// tab-separated, one genome a line, the first line naming the columns.
     ///
     /// # Errors
@@ -32,7 +34,7 @@ impl CorpusBuilder {
         let mut lines = (1..).zip(text.lines());
         let header: Vec<&str> = lines.next().map_or("", |line| line.1).split('\t').collect();
         let column = |name| header.iter().position(|found| *found == name);
-        let (name, split) = (column("name"), column("split"));
+        let (name, split, lineage) = (column("name"), column("split"), column("lineage"));
         let fasta = column("fasta").ok_or_else(|| {
             (
                 1,
@@ -59,7 +61,12 @@ impl CorpusBuilder {
                 "val" => Split::Val,
                 other => return Err((number, format!("split {other:?} is not train or val"))),
             };
-            self = self.genome(name, file, split);
+            self.genomes.push(Input {
+                name,
+                path: file,
+                split,
+                lineage: cell(lineage).trim().to_owned(),
+            });
         }
         Ok(self)
     }
