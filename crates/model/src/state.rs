@@ -3,6 +3,8 @@
 //! A [`State`] can be forked, cut down to some of its sequences, moved to another
 //! device, and saved. Generation, streaming and prefix reuse are all uses of it.
 
+mod carry;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
