@@ -9,7 +9,9 @@ use cistron_train::RunConfig;
 use cistron_train::TrainError;
 use cistron_train::batch::Batch;
 use cistron_train::collective::{Collective, Exchange, Pending};
-use cistron_train::config::{DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use cistron_train::config::{
+    DataConfig, LongRangeConfig, OptimizerConfig, ScheduleConfig, TrainConfig,
+};
 use cistron_train::trainer::Trainer;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -207,6 +209,7 @@ fn step(
             zero: case.zero,
             ..TrainConfig::default()
         },
+        long_range: LongRangeConfig::default(),
     };
     let mut trainer = Trainer::new(&config, clock.device)?;
     trainer.model = trainer.model.leaves().with_compute(options.compute.clone());
@@ -221,12 +224,12 @@ fn step(
     let targets = tokens.roll([-1], [0]);
     let (mut problem, mut loss) = (None, 0.0);
     let mut work = || {
-        let batch = Batch {
-            targets: targets.shallow_clone(),
-            tokens: tokens.shallow_clone(),
-            lengths: vec![options.length; batch as usize],
-            scored: (batch * options.length) as u64,
-        };
+        let batch = Batch::new(
+            tokens.shallow_clone(),
+            targets.shallow_clone(),
+            vec![options.length; batch as usize],
+            (batch * options.length) as u64,
+        );
         match trainer.step_on(vec![batch], Instant::now(), &|| None) {
             Ok(report) => loss = report.tally.nats_per_base(),
             Err(error) => {

@@ -63,12 +63,9 @@ pub fn train(options: &TrainOptions, clock: &Clock) -> Result<TrainResult, Bench
     } = options;
     let model = HNet::new(config, 0, clock.device)?.with_compute(compute.clone());
     let tokens = nucleotides(batch * length, config, clock.device);
-    let batch = Batch {
-        targets: tokens.roll([-1], [0]),
-        tokens,
-        lengths: vec![*length; *batch as usize],
-        scored: (batch * length) as u64,
-    };
+    let targets = tokens.roll([-1], [0]);
+    let lengths = vec![*length; *batch as usize];
+    let batch = Batch::new(tokens, targets, lengths, (batch * length) as u64);
     let mut shares = Vec::new();
     let mut nats = Tensor::new();
     let mut problem = None;

@@ -1,10 +1,14 @@
 //! One packed batch of tokens with the targets of each.
 
 use cistron_genome::alphabet::Alphabet;
-use tch::{Device, Tensor};
+use cistron_model::State;
+use tch::{Device, Kind, Tensor};
 
 /// Target of a token whose next base is not scored.
 pub const IGNORED: i64 = -100;
+
+/// The same while a target has one byte: no token of a base.
+const IGNORED_BYTE: u8 = 255;
 
 /// Sequences packed end to end: token `t` is to predict target `t`.
 #[derive(Debug)]
@@ -17,29 +21,111 @@ pub struct Batch {
     pub lengths: Vec<i64>,
     /// Number of targets that are not ignored.
     pub scored: u64,
+    /// Row of the batch that each sequence is in; a row has one sequence, or several short ones.
+    pub rows: Vec<i64>,
+    /// Whether each sequence may begin from a state instead of from nothing: its first token is
+    /// a base then, and the one before its first target.
+    pub continues: Vec<bool>,
+    /// The states that sequences begin from; from nothing when none.
+    pub initial: Option<State>,
+    /// Whether the states after the sequences are wanted.
+    pub keep: bool,
+}
+
+impl Batch {
+    /// A batch of one sequence a row, each from nothing.
+    pub fn new(tokens: Tensor, targets: Tensor, lengths: Vec<i64>, scored: u64) -> Self {
+        Self {
+            tokens,
+            targets,
+            rows: (0..lengths.len() as i64).collect(),
+            continues: vec![false; lengths.len()],
+            lengths,
+            scored,
+            initial: None,
+            keep: false,
+        }
+    }
+}
+
+/// A batch in the host's memory, a byte a token.
+#[derive(Debug)]
+pub struct HostBatch {
+    tokens: Tensor,
+    targets: Tensor,
+    lengths: Vec<i64>,
+    scored: u64,
+    rows: Vec<i64>,
+    continues: Vec<bool>,
+}
+
+impl HostBatch {
+    /// Puts the batch into memory that `device` copies from without waiting.
+    #[must_use]
+    pub fn pinned(self, device: Device) -> Self {
+        match device {
+            Device::Cuda(_) => Self {
+                tokens: self.tokens.pin_memory(device),
+                targets: self.targets.pin_memory(device),
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    /// The batch on `device`, where bytes become numbers.
+    pub fn to_device(self, device: Device) -> Batch {
+        let there = |bytes: &Tensor| {
+            let bytes = bytes.to_device_(device, Kind::Uint8, true, false);
+            bytes.to_kind(Kind::Int64)
+        };
+        let targets = there(&self.targets);
+        Batch {
+            tokens: there(&self.tokens),
+            targets: targets.masked_fill(&targets.eq(i64::from(IGNORED_BYTE)), IGNORED),
+            lengths: self.lengths,
+            scored: self.scored,
+            rows: self.rows,
+            continues: self.continues,
+            initial: None,
+            keep: false,
+        }
+    }
 }
 
 /// Collects sequences for a [`Batch`].
 #[derive(Debug)]
 pub struct BatchBuilder {
-    alphabet: Alphabet,
-    bos: bool,
-    tokens: Vec<i64>,
-    targets: Vec<i64>,
+    bos: Option<u8>,
+    /// Token of each letter.
+    token: [u8; 256],
+    /// The same where it is a target.
+    target: [u8; 256],
+    tokens: Vec<u8>,
+    targets: Vec<u8>,
     lengths: Vec<i64>,
-    scored: u64,
+    rows: Vec<i64>,
+    continues: Vec<bool>,
+    row: i64,
 }
 
 impl BatchBuilder {
     /// An empty batch; with `bos` each sequence begins with the token for its beginning.
     pub fn new(alphabet: Alphabet, bos: bool) -> Self {
+        let mut target = [IGNORED_BYTE; 256];
+        for base in *b"ACGT" {
+            target[usize::from(base)] = alphabet.encode(base);
+        }
         Self {
-            alphabet,
-            bos,
+            bos: bos.then(|| alphabet.bos()),
+            token: std::array::from_fn(|letter| alphabet.encode(letter as u8)),
+            target,
             tokens: Vec::new(),
             targets: Vec::new(),
             lengths: Vec::new(),
-            scored: 0,
+            rows: Vec::new(),
+            continues: Vec::new(),
+            row: 0,
         }
     }
 
@@ -50,35 +136,53 @@ impl BatchBuilder {
 
     /// Adds a sequence of upper-case ASCII bases. One too short to have a target adds nothing.
     pub fn push(&mut self, bases: &[u8]) {
-        let beginning = self.bos.then(|| self.alphabet.bos());
-        let tokens = beginning
-            .into_iter()
-            .chain(bases.iter().map(|&base| self.alphabet.encode(base)))
-            .map(i64::from);
-        let length = (usize::from(self.bos) + bases.len()).saturating_sub(1);
-        if length == 0 {
+        match self.bos {
+            Some(bos) => self.add(Some(bos), bases, bases, false),
+            None => self.push_after(bases, false),
+        }
+    }
+
+    /// Adds a sequence whose first base is no target: it is what the sequence begins after,
+    /// in a state of what came before when `continues`.
+    pub fn push_after(&mut self, bases: &[u8], continues: bool) {
+        self.add(None, bases, bases.get(1..).unwrap_or_default(), continues);
+    }
+
+    fn add(&mut self, first: Option<u8>, bases: &[u8], targets: &[u8], continues: bool) {
+        if targets.is_empty() {
             return;
         }
-        self.tokens.extend(tokens.take(length));
-        for &base in &bases[bases.len() - length..] {
-            let real = matches!(base, b'A' | b'C' | b'G' | b'T');
-            self.scored += u64::from(real);
-            self.targets.push(if real {
-                i64::from(self.alphabet.encode(base))
-            } else {
-                IGNORED
-            });
-        }
-        self.lengths.push(length as i64);
+        let tokens = &bases[..bases.len() - 1];
+        self.tokens.extend(first);
+        let token = |base: &u8| self.token[usize::from(*base)];
+        self.tokens.extend(tokens.iter().map(token));
+        let target = |base: &u8| self.target[usize::from(*base)];
+        self.targets.extend(targets.iter().map(target));
+        self.lengths.push(targets.len() as i64);
+        self.rows.push(self.row);
+        self.continues.push(continues);
+    }
+
+    /// Begins the next row of the batch.
+    pub fn end_row(&mut self) {
+        self.row += 1;
     }
 
     /// The batch, on `device`.
     pub fn finish(self, device: Device) -> Batch {
-        Batch {
-            tokens: Tensor::from_slice(&self.tokens).to_device(device),
-            targets: Tensor::from_slice(&self.targets).to_device(device),
+        self.host().to_device(device)
+    }
+
+    /// The batch, in the host's memory.
+    pub fn host(self) -> HostBatch {
+        let ignored = self.targets.iter().filter(|t| **t == IGNORED_BYTE).count();
+        HostBatch {
+            scored: (self.targets.len() - ignored) as u64,
+            tokens: Tensor::from_slice(&self.tokens),
+            targets: Tensor::from_slice(&self.targets),
             lengths: self.lengths,
-            scored: self.scored,
+            rows: self.rows,
+            continues: self.continues,
         }
     }
 }
@@ -118,5 +222,22 @@ mod tests {
         assert_eq!(targets, [IGNORED, 2, 3, 0]);
         assert_eq!(lengths, [3, 1]);
         assert_eq!(scored, 3);
+    }
+
+    #[test]
+    fn a_sequence_after_a_base_has_no_beginning() {
+        let mut builder = BatchBuilder::new(Alphabet::Dna, true);
+        builder.push_after(b"ACNG", true);
+        builder.push(b"T");
+        builder.end_row();
+        builder.push_after(b"A", true);
+        builder.push_after(b"GT", false);
+        let batch = builder.finish(Device::Cpu);
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
+        assert_eq!(list(&batch.tokens), [0, 1, 4, 5, 2]);
+        assert_eq!(list(&batch.targets), [1, IGNORED, 2, 3, 3]);
+        assert_eq!((batch.lengths, batch.scored), (vec![3, 1, 1], 4));
+        assert_eq!(batch.rows, [0, 0, 1]);
+        assert_eq!(batch.continues, [true, false, false]);
     }
 }

@@ -18,6 +18,7 @@ use crate::adamw::AdamW;
 use crate::average::Average;
 use crate::collective::Alone;
 use crate::config::RunConfig;
+use crate::long_range::Carry;
 use crate::trainer::{Counts, Trainer};
 use crate::workers::Workers;
 
@@ -69,6 +70,7 @@ fn write(trainer: &Trainer, optimizer: &AdamW, folder: &Path) -> Result<(), Trai
     if let Some(average) = &trainer.average {
         average.save(&folder.join(AVERAGE))?;
     }
+    trainer.carry.save(folder)?;
     let state = State {
         format: FORMAT,
         tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -140,8 +142,17 @@ pub fn load(path: &Path, config: &RunConfig, device: Device) -> Result<Trainer, 
         decay if decay > 0.0 => Some(Average::new(decay, &model)?),
         _ => None,
     };
+    let train = &config.train;
+    let carry = Carry::load(
+        path,
+        &config.long_range,
+        train.seed,
+        train.accumulate,
+        &model,
+    )?;
     Ok(Trainer {
         config: config.clone(),
+        carry,
         model,
         optimizer,
         average,

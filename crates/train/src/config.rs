@@ -4,6 +4,7 @@
 
 mod explain;
 mod load;
+mod long_range;
 mod model;
 mod range;
 mod set;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tch::Device;
 
 pub use load::RunConfig;
+pub use long_range::{LongRangeConfig, Method};
 
 /// `[data]`: what one batch is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,12 @@ pub struct DataConfig {
     /// Whether each sequence begins with the token for its beginning, so that its
     /// first base is a target too.
     pub bos: bool,
+    /// Whether a contig shorter than `length` is followed by others in the same row of the
+    /// batch, cut to its length; else the row ends with the contig.
+    pub pack: bool,
+    /// Whether near-duplicate genomes share the weight of one when windows are drawn, as the
+    /// corpus has it; else each base of the corpus counts alike.
+    pub weigh_clusters: bool,
 }
 
 impl Default for DataConfig {
@@ -36,6 +44,8 @@ impl Default for DataConfig {
             batch: 8,
             reverse_complement: true,
             bos: true,
+            pack: true,
+            weigh_clusters: true,
         }
     }
 }
@@ -54,6 +64,9 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Largest global norm of the gradient; 0 for no limit.
     pub clip: f64,
+    /// A step stops the run when the norm of its gradient is so many times its running mean;
+    /// 0 for never.
+    pub explosion: f64,
 }
 
 impl Default for OptimizerConfig {
@@ -64,6 +77,7 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             weight_decay: 0.05,
             clip: 1.0,
+            explosion: 1000.0,
         }
     }
 }

@@ -72,20 +72,26 @@ pub enum TrainError {
         /// What was found and what is expected.
         problem: String,
     },
-    /// The loss or the gradient is no longer a number.
+    /// The loss or the gradient is no longer a number, or the gradient has exploded.
     #[error(
-        "step {step}: the {what} is {value}; the weights were not changed by this step. Try a \
-         lower optimizer.lr, a longer schedule.warmup_steps or a smaller optimizer.clip, and \
-         continue from {}",
+        "step {step}: the {what} is {value}{}; the weights were not changed by this step. {} \
+         Try a lower optimizer.lr, a longer schedule.warmup_steps or a smaller optimizer.clip, \
+         and continue from {}",
+        usual.map_or(String::new(), |usual| format!(", where {usual:.3} is usual")),
+        culprit,
         last.as_ref().map_or("the beginning".to_owned(), |last| last.display().to_string())
     )]
-    NonFinite {
+    Unstable {
         /// Step that was being taken, the first being 1.
         step: u64,
         /// `loss` or `gradient norm`.
         what: &'static str,
-        /// NaN or an infinity.
+        /// NaN, an infinity, or a large number.
         value: f64,
+        /// Its running mean, when it is a number.
+        usual: Option<f64>,
+        /// A sentence that names the tensor where it shows.
+        culprit: String,
         /// The last complete checkpoint.
         last: Option<PathBuf>,
     },
@@ -112,6 +118,15 @@ impl TrainError {
             true => Self::Ranks(text),
             false => Self::Ranks(format!("{own}: {text}")),
         }
+    }
+
+    /// Names the last complete checkpoint, where the error tells of one.
+    #[must_use]
+    pub(crate) fn after(mut self, checkpoint: Option<&Path>) -> Self {
+        if let Self::Unstable { last, .. } = &mut self {
+            *last = checkpoint.map(Path::to_owned);
+        }
+        self
     }
 
     pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {

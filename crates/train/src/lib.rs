@@ -7,6 +7,7 @@
 //! | [`config`] | the TOML configuration and its schedules |
 //! | [`sampler`], [`loader`], [`batch`] | from seed and step to tokens |
 //! | [`loss`], [`gradients`], [`adamw`], [`average`] | from tokens to weights |
+//! | [`long_range`] | the states that windows begin from |
 //! | [`trainer`] | one optimizer step |
 //! | [`collective`], [`buckets`], [`parallel`], [`launch`] | the same on several ranks |
 //! | [`folder`], [`checkpoint`], [`metrics`], [`events`] | what a run leaves behind |
@@ -28,6 +29,7 @@ pub mod folder;
 pub mod gradients;
 pub mod launch;
 pub mod loader;
+pub mod long_range;
 pub mod loss;
 pub mod metrics;
 pub mod parallel;
@@ -38,6 +40,7 @@ mod report;
 mod resume;
 mod run;
 pub mod sampler;
+mod sanity;
 mod schedule;
 mod signals;
 #[cfg(test)]

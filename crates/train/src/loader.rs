@@ -1,14 +1,21 @@
 //! Batches from the corpus: drawn windows for training, fixed ones for validation.
 
+mod ahead;
+mod rows;
+
+use std::sync::Arc;
+
 use cistron_genome::alphabet::Alphabet;
 use cistron_genome::corpus::{Corpus, Split};
-use cistron_genome::revcomp;
 use tch::Device;
 
 use crate::TrainError;
 use crate::batch::{Batch, BatchBuilder};
-use crate::config::DataConfig;
+use crate::config::{DataConfig, LongRangeConfig};
 use crate::sampler::{Place, Sampler, Window};
+
+use ahead::Ahead;
+use rows::Rows;
 
 /// The contigs of one split, long enough to have a target.
 #[derive(Debug)]
@@ -16,19 +23,29 @@ struct Contigs {
     /// Indices of genome and contig.
     indices: Vec<(usize, usize)>,
     lengths: Vec<u64>,
+    /// What each counts when windows are drawn.
+    weights: Vec<u64>,
 }
 
 impl Contigs {
-    fn of(corpus: &Corpus, split: Split, bos: bool) -> Self {
+    fn of(corpus: &Corpus, split: Split, data: &DataConfig) -> Self {
         let mut contigs = Self {
             indices: Vec::new(),
             lengths: Vec::new(),
+            weights: Vec::new(),
         };
         for (g, genome) in corpus.genomes().iter().enumerate() {
+            let weight = match data.weigh_clusters {
+                true => genome.weight,
+                false => 1.0,
+            };
             for (c, contig) in genome.contigs.iter().enumerate() {
-                if genome.split == split && contig.length >= BatchBuilder::bases(1, bos) {
+                if genome.split == split && contig.length >= BatchBuilder::bases(1, data.bos) {
                     contigs.indices.push((g, c));
                     contigs.lengths.push(contig.length);
+                    contigs
+                        .weights
+                        .push((contig.length as f64 * weight).ceil() as u64);
                 }
             }
         }
@@ -43,8 +60,8 @@ pub struct Loader<'a> {
     data: DataConfig,
     alphabet: Alphabet,
     device: Device,
-    train: Contigs,
-    sampler: Sampler,
+    rows: Arc<Rows>,
+    ahead: Ahead,
     validation: Contigs,
 }
 
@@ -61,27 +78,57 @@ impl<'a> Loader<'a> {
         seed: u64,
         device: Device,
     ) -> Result<Self, TrainError> {
-        let train = Contigs::of(corpus, Split::Train, data.bos);
+        let train = Contigs::of(corpus, Split::Train, data);
         let bases = BatchBuilder::bases(data.length, data.bos);
-        let sampler = Sampler::new(&train.lengths, bases, data.reverse_complement, seed)
-            .ok_or_else(|| TrainError::Data {
-                path: corpus.folder().to_owned(),
-                problem: "no training genome has any bases; build it again with fewer --val".into(),
-            })?;
+        let sampler = Sampler::weighted(
+            &train.lengths,
+            &train.weights,
+            bases,
+            data.reverse_complement,
+            seed,
+        )
+        .ok_or_else(|| TrainError::Data {
+            path: corpus.folder().to_owned(),
+            problem: "no training genome has any bases; build it again with fewer --val".into(),
+        })?;
         Ok(Self {
             corpus,
             data: data.clone(),
             alphabet,
             device,
-            train,
-            sampler,
-            validation: Contigs::of(corpus, Split::Val, data.bos),
+            rows: Arc::new(Rows {
+                corpus: corpus.clone(),
+                data: data.clone(),
+                long_range: LongRangeConfig::default(),
+                alphabet,
+                contigs: train,
+                sampler,
+            }),
+            ahead: Ahead::default(),
+            validation: Contigs::of(corpus, Split::Val, data),
         })
+    }
+
+    /// The same loader with windows for training over long ranges.
+    #[must_use]
+    pub fn with_long_range(mut self, long_range: &LongRangeConfig) -> Self {
+        // The only handle: batches are not read ahead before the first is asked for.
+        if let Some(rows) = Arc::get_mut(&mut self.rows) {
+            rows.long_range = long_range.clone();
+        }
+        self
+    }
+
+    /// The same loader, which reads up to `batches` batches ahead, each on a thread.
+    #[must_use]
+    pub fn reading_ahead(mut self, batches: usize) -> Self {
+        self.ahead = Ahead::new(batches);
+        self
     }
 
     /// Bases of the contigs that are trained on.
     pub fn train_bases(&self) -> u64 {
-        self.train.lengths.iter().sum()
+        self.rows.contigs.lengths.iter().sum()
     }
 
     /// The batch at one place of the run.
@@ -90,10 +137,10 @@ impl<'a> Loader<'a> {
     ///
     /// The corpus cannot be read.
     pub fn batch(&self, place: Place) -> Result<Batch, TrainError> {
-        let windows: Vec<Window> = (0..self.data.batch)
-            .map(|i| self.sampler.window(place.number(i, self.data.batch)))
-            .collect();
-        self.read(&self.train, &windows)
+        Ok(self
+            .ahead
+            .batch(&self.rows, place, self.device)?
+            .to_device(self.device))
     }
 
     /// Batches of evenly spaced windows over the validation genomes with about
@@ -105,21 +152,18 @@ impl<'a> Loader<'a> {
         let batches: Vec<Vec<Window>> = windows.chunks(batch).map(<[Window]>::to_vec).collect();
         batches
             .into_iter()
-            .map(|windows| self.read(&self.validation, &windows))
+            .map(|windows| self.read_validation(&windows))
     }
 
-    fn read(&self, contigs: &Contigs, windows: &[Window]) -> Result<Batch, TrainError> {
+    fn read_validation(&self, windows: &[Window]) -> Result<Batch, TrainError> {
         let mut builder = BatchBuilder::new(self.alphabet, self.data.bos);
         let mut bases = Vec::new();
         for window in windows {
-            let (genome, contig) = contigs.indices[window.contig];
+            let (genome, contig) = self.validation.indices[window.contig];
             let range = window.start..window.start + window.length;
             self.corpus.contig(genome, contig).read(range, &mut bases)?;
-            if window.reverse {
-                builder.push(&revcomp(&bases));
-            } else {
-                builder.push(&bases);
-            }
+            builder.push(&bases);
+            builder.end_row();
         }
         Ok(builder.finish(self.device))
     }
@@ -170,6 +214,7 @@ fn spaced(contigs: &[u64], stride: u64, bases: u64, tokens: u64) -> Vec<Window> 
 mod tests {
     use super::*;
     use crate::testing;
+    use cistron_genome::revcomp;
 
     fn loader<'a>(corpus: &'a Corpus, data: &DataConfig) -> Loader<'a> {
         Loader::new(corpus, data, Alphabet::Dna, 3, Device::Cpu).unwrap()
@@ -182,9 +227,10 @@ mod tests {
         let data = DataConfig {
             length: 64,
             batch: 5,
+            pack: false,
             ..DataConfig::default()
         };
-        let loader = loader(&corpus, &data);
+        let loader = loader(&corpus, &data).reading_ahead(2);
         let mut short = 0;
         for step in 0..40 {
             let place = Place {
@@ -198,7 +244,7 @@ mod tests {
             let tokens = Vec::<i64>::try_from(&batch.tokens).unwrap();
             let mut at = 0;
             for (i, &length) in (0u64..).zip(&batch.lengths) {
-                let window = loader.sampler.window(place.number(i, 5));
+                let window = loader.rows.sampler.window(place.number(i, 5));
                 let mut bases = Vec::new();
                 corpus
                     .contig(0, window.contig)

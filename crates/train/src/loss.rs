@@ -8,6 +8,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::TrainError;
 use crate::batch::{Batch, IGNORED};
+use crate::flops;
 use crate::parallel::Totals;
 use crate::workers::Weights;
 
@@ -20,6 +21,8 @@ pub struct Tally {
     pub scored: u64,
     /// Tokens the model has seen.
     pub tokens: u64,
+    /// Floating-point operations of the forward pass.
+    pub forward_flops: f64,
     /// One entry a routed stage, outermost first.
     pub stages: Vec<StageTally>,
 }
@@ -52,6 +55,7 @@ impl Tally {
         self.nats += other.nats;
         self.scored += other.scored;
         self.tokens += other.tokens;
+        self.forward_flops += other.forward_flops;
         self.stages.resize(
             other.stages.len().max(self.stages.len()),
             StageTally::default(),
@@ -160,6 +164,7 @@ impl Loss {
                 nats: 0.0,
                 scored: batch.scored,
                 tokens: batch.lengths.iter().sum::<i64>() as u64,
+                forward_flops: flops::measured(config, &batch.lengths, &output.routing),
                 stages: counted.collect(),
             },
             stages,
@@ -244,12 +249,11 @@ mod tests {
         let batch = batch(&[b"ACGTNACG"]);
         let output = Output {
             logits: Tensor::zeros([8, 8], (Kind::Float, Device::Cpu)),
-            routing: Vec::new(),
+            ..testing::model(0).forward(&batch.tokens, &batch.lengths)
         };
         let loss = Loss::of(&output, &batch, &testing::config());
         assert_eq!(loss.tally().scored, 7);
         assert!((loss.tally().bits_per_base() - 3.0).abs() < 1e-6);
-        assert_eq!(loss.ratio.double_value(&[]), 0.0);
     }
 
     #[test]

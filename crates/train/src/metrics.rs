@@ -37,6 +37,10 @@ pub struct TrainRecord {
     pub grad_norm: f64,
     /// Tokens seen so far.
     pub tokens: u64,
+    /// Floating-point operations so far, forwards and backwards, at the numbers of chunks
+    /// that were made.
+    #[serde(default)]
+    pub flops: f64,
     /// Throughput of this step.
     pub tokens_per_second: f64,
     /// Seconds of training so far.
@@ -151,6 +155,7 @@ mod tests {
             lr: 1e-3,
             grad_norm: 2.0,
             tokens: 10,
+            flops: 100.0,
             tokens_per_second: 5.0,
             seconds: 1.5,
         })

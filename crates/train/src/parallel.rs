@@ -26,6 +26,19 @@ pub struct Parallel {
     overlap: bool,
 }
 
+/// What the batches of a step have left.
+#[derive(Debug)]
+pub struct Ran {
+    /// Sums of the gradients.
+    pub gradients: Gradients,
+    /// What was counted on this rank.
+    pub tally: Tally,
+    /// For each slot of the plan, whether this rank has used the parameter.
+    pub used: Vec<bool>,
+    /// The states after the rows of each batch that keeps them.
+    pub states: Vec<Option<cistron_model::State>>,
+}
+
 impl Parallel {
     /// Lays out the buckets for `model`, the same way on all ranks.
     ///
@@ -62,23 +75,19 @@ impl Parallel {
         &self.buckets
     }
 
-    /// Runs this rank's batches of a step. Returns the sums of the gradients over all ranks,
-    /// of this rank's part alone where the optimizer is sharded; what was counted here; and
-    /// for each slot of the plan whether this rank has used the parameter.
+    /// Runs this rank's batches of a step. Gradients are sums over all ranks, of this rank's
+    /// part alone where the optimizer is sharded.
     ///
     /// # Errors
     ///
     /// libtorch refuses an operation, or the ranks cannot be reached.
-    pub fn run(
-        &self,
-        model: &HNet,
-        batches: &[Batch],
-    ) -> Result<(Gradients, Tally, Vec<bool>), TrainError> {
+    pub fn run(&self, model: &HNet, batches: &[Batch]) -> Result<Ran, TrainError> {
         self.buckets.clear();
         let progress = Arc::new(Progress::new(self));
         let scored: u64 = batches.iter().map(|batch| batch.scored).sum();
         let mut totals = Totals::new(scored, Arc::clone(&self.group));
         let mut tally = Tally::default();
+        let mut states = Vec::new();
         for (part, batch) in batches.iter().enumerate() {
             let leaves = model.leaves();
             let last = part + 1 == batches.len();
@@ -95,7 +104,9 @@ impl Parallel {
                 nats: 1.0,
                 ratio: 1.0 / batches.len() as f64,
             };
-            tally.add(&workers::pass(&leaves, batch, weights, Some(&mut totals))?);
+            let (counted, state) = workers::pass(&leaves, batch, weights, Some(&mut totals))?;
+            tally.add(&counted);
+            states.push(state);
         }
         let used = progress.finish()?;
         let gradients = if self.zero {
@@ -103,7 +114,12 @@ impl Parallel {
         } else {
             self.buckets.views()
         };
-        Ok((gradients, tally, used))
+        Ok(Ran {
+            gradients,
+            tally,
+            used,
+            states,
+        })
     }
 
     /// Gives all ranks the parameters that each has updated in its part.

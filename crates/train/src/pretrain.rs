@@ -99,7 +99,7 @@ pub fn pretrain(options: &PretrainOptions) -> Result<Outcome, TrainError> {
         RunConfig::load(&options.config, &options.sets)?.among(seat.world)?;
         let group = collective::join(Some(&seat), options.device)?;
         let result = run(&options, &group, &signals::pending);
-        if let Ok(_) | Err(TrainError::NonFinite { .. }) = result {
+        if let Ok(_) | Err(TrainError::Unstable { .. }) = result {
             group.finish()?;
         }
         result
@@ -140,7 +140,9 @@ fn run(
     cistron_kernels::runtime::allow_tf32(precision == Precision::Bf16);
     let corpus = Corpus::open(&options.corpus)?;
     let (alphabet, seed) = (config.model.alphabet(), config.train.seed);
-    let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?;
+    let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?
+        .with_long_range(&config.long_range)
+        .reading_ahead(config.train.accumulate as usize);
     let (folder, from) = prepare(options, &**group)?;
     let mut trainer = match &from {
         Some(path) => checkpoint::load(path, &config, options.device)?,
@@ -349,6 +351,58 @@ mod tests {
         assert_eq!(go(&halves).unwrap(), Outcome::Finished { step: 40 });
         let model = |out: &Path| out.join("model/model.safetensors");
         same_tensors(&model(&whole.out), &model(&halves.out));
+    }
+
+    #[test]
+    fn carried_states_survive_a_cut_bit_for_bit() {
+        let mut losses = Vec::new();
+        for method in ["none", "noise", "fitted_noise", "state_passing", "tbptt"] {
+            let method = format!("long_range.method={method}");
+            let sets = ["train.accumulate=2", "long_range.windows=3", &method];
+            let bench = Bench::new(&sets);
+            let whole = bench.to("whole");
+            go(&whole).unwrap();
+            let mut halves = bench.to("halves");
+            halves.stop_after = Some(5);
+            go(&halves).unwrap();
+            halves.resume = Resume::Auto;
+            halves.stop_after = None;
+            go(&halves).unwrap();
+            assert_eq!(steps(&whole.out), steps(&halves.out), "{method}");
+            let model = "model/model.safetensors";
+            same_tensors(&whole.out.join(model), &halves.out.join(model));
+            losses.push(format!("{:?}", steps(&whole.out)));
+        }
+        losses.sort();
+        losses.dedup();
+        assert_eq!(losses.len(), 5, "methods differ");
+    }
+
+    #[test]
+    fn an_unstable_step_names_the_tensor_and_the_last_checkpoint() {
+        let bench = Bench::new(&[
+            "optimizer.lr=1e30",
+            "optimizer.clip=0",
+            "schedule.warmup_steps=0",
+        ]);
+        let error = go(&bench.options).unwrap_err().to_string();
+        assert!(error.starts_with("step "), "{error}");
+        assert!(
+            error.contains("weight ") || error.contains("gradient of "),
+            "{error}"
+        );
+        let mut options = bench.to("later");
+        options.sets = vec!["schedule.kind=constant".into()];
+        options.stop_after = Some(4);
+        go(&options).unwrap();
+        options.resume = Resume::Auto;
+        options.stop_after = None;
+        options.sets = bench.options.sets.clone();
+        let error = go(&options).unwrap_err().to_string();
+        assert!(
+            error.contains("continue from") && error.contains("step-0000000"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -191,6 +191,7 @@ mod tests {
                 scored: 100,
                 tokens: 100,
                 stages: vec![stage.clone(), stage],
+                ..Tally::default()
             },
             loss: 1.371_25,
             norm: 0.82,

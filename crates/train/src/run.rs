@@ -148,21 +148,10 @@ impl<'a> Run<'a> {
 
     /// Takes a step and tells of it; returns a signal that has come to some rank.
     pub fn step(&mut self, stop: &dyn Fn() -> Option<i32>) -> Result<Option<i32>, TrainError> {
-        let last = self.last.clone();
         let report = self
             .trainer
             .step(self.loader, stop)
-            .map_err(|error| match error {
-                TrainError::NonFinite {
-                    step, what, value, ..
-                } => TrainError::NonFinite {
-                    step,
-                    what,
-                    value,
-                    last,
-                },
-                other => other,
-            })?;
+            .map_err(|error| error.after(self.last.as_deref()))?;
         let counts = self.trainer.counts;
         let record = TrainRecord {
             step: report.step,
@@ -172,6 +161,7 @@ impl<'a> Run<'a> {
             lr: report.lr,
             grad_norm: report.norm,
             tokens: counts.tokens,
+            flops: counts.flops,
             tokens_per_second: report.tally.tokens as f64 / report.seconds.max(1e-9),
             seconds: counts.seconds,
         };

@@ -22,7 +22,33 @@ impl Place {
     /// Number in the run of window `i` of a batch of `batch`. All ranks and parts of a
     /// step together draw the same windows for every way of dividing them.
     pub fn number(&self, i: u64, batch: u64) -> u64 {
-        ((self.step * self.parts + self.part) * self.world + self.rank) * batch + i
+        self.step * self.rows(batch) + self.row(i, batch)
+    }
+
+    /// Number of row `i` of a batch of `batch` among all rows of a step.
+    pub fn row(&self, i: u64, batch: u64) -> u64 {
+        (self.part * self.world + self.rank) * batch + i
+    }
+
+    /// Rows of a step, over all parts and ranks.
+    pub fn rows(&self, batch: u64) -> u64 {
+        self.parts * self.world * batch
+    }
+
+    /// The place of the batch after this one on the same rank.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        match self.part + 1 < self.parts {
+            true => Self {
+                part: self.part + 1,
+                ..*self
+            },
+            false => Self {
+                part: 0,
+                step: self.step + 1,
+                ..*self
+            },
+        }
     }
 }
 
@@ -39,6 +65,18 @@ pub struct Window {
     pub reverse: bool,
 }
 
+/// How rows read consecutive windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// Windows of a stretch.
+    pub windows: u64,
+    /// Bases from one window to the next.
+    pub stride: u64,
+    /// Bases that a window has in common with the next: the first target there is not the
+    /// first token here.
+    pub tail: u64,
+}
+
 /// Draws windows from a list of contigs.
 #[derive(Debug)]
 pub struct Sampler {
@@ -46,19 +84,38 @@ pub struct Sampler {
     length: u64,
     reverse_complement: bool,
     contigs: Vec<u64>,
-    /// Sum of the lengths up to and including each contig.
+    /// Sum of the weights up to and including each contig.
     ends: Vec<u64>,
 }
+
+/// Decisions of one window: contig, start and strand of its first sequence, then those of
+/// the sequences that fill its row.
+const DECISIONS: u64 = 3;
+/// Streams of decisions for one window of a stretch that its contig has no room for.
+const OUTSIDE: u64 = 1 << 32;
+/// The decision whether a window begins from nothing.
+const BEGINNING: u64 = u64::MAX;
 
 impl Sampler {
     /// Windows of `length` bases from contigs of the given lengths; none when there
     /// is no base at all.
     pub fn new(contigs: &[u64], length: u64, reverse_complement: bool, seed: u64) -> Option<Self> {
+        Self::weighted(contigs, contigs, length, reverse_complement, seed)
+    }
+
+    /// As [`Sampler::new`], contigs being drawn by `weights`; a contig without bases has none.
+    pub fn weighted(
+        contigs: &[u64],
+        weights: &[u64],
+        length: u64,
+        reverse_complement: bool,
+        seed: u64,
+    ) -> Option<Self> {
         let mut sum = 0;
-        let ends: Vec<u64> = contigs
+        let ends: Vec<u64> = weights
             .iter()
-            .map(|length| {
-                sum += length;
+            .map(|weight| {
+                sum += weight;
                 sum
             })
             .collect();
@@ -75,17 +132,63 @@ impl Sampler {
     /// length, the start evenly over the contig such that the window ends within it, the
     /// strand evenly where both are wanted. A contig shorter than the window is taken whole.
     pub fn window(&self, number: u64) -> Window {
+        self.pick(number, 0, self.length)
+    }
+
+    /// Another window of at most `length` bases for window `number`, by its own decisions;
+    /// stream 0 gives the window itself.
+    pub fn pick(&self, number: u64, stream: u64, length: u64) -> Window {
+        let draw = |decision| self.draw(number, DECISIONS * stream + decision);
         let total = self.ends.last().copied().unwrap_or(0);
-        let base = below(self.draw(number, 0), total);
+        let base = below(draw(0), total);
         let contig = self.ends.partition_point(|&end| end <= base);
         let available = self.contigs[contig];
-        let length = available.min(self.length);
+        let length = available.min(length);
         Window {
             contig,
-            start: below(self.draw(number, 1), available - length + 1),
+            start: below(draw(1), available - length + 1),
             length,
-            reverse: self.reverse_complement && self.draw(number, 2) >> 63 == 1,
+            reverse: self.reverse_complement && draw(2) >> 63 == 1,
         }
+    }
+
+    /// Whether window `number` begins from nothing, which it does with probability `share`.
+    pub fn from_nothing(&self, number: u64, share: f64) -> bool {
+        let unit = (self.draw(number, BEGINNING) >> 11) as f64 / (1u64 << 53) as f64;
+        unit < share
+    }
+
+    /// Window of a row at step `step`, when rows read stretches of `windows` consecutive
+    /// windows: the window, and which of its stretch it is. Rows begin new stretches at
+    /// different steps. Where the contig has no room for the window, another one is drawn
+    /// that is the first of its own.
+    pub fn stretch(&self, row: u64, rows: u64, step: u64, plan: Stretch) -> (Window, u64) {
+        let time = step + row % plan.windows;
+        let (number, place) = ((time / plan.windows) * rows + row, time % plan.windows);
+        let whole = self.pick(number, 0, plan.windows * plan.stride + plan.tail);
+        let wanted = plan.stride + plan.tail;
+        let from = place * plan.stride;
+        if from + wanted > whole.length {
+            let window = match place {
+                0 => Window {
+                    length: whole.length.min(wanted),
+                    ..whole
+                },
+                _ => self.pick(number, OUTSIDE * place, wanted),
+            };
+            return (window, 0);
+        }
+        // A stretch of the reverse strand is read from its far end.
+        let start = match whole.reverse {
+            false => whole.start + from,
+            true => whole.start + whole.length - from - wanted,
+        };
+        let window = Window {
+            start,
+            length: wanted,
+            ..whole
+        };
+        (window, place)
     }
 
     /// 64 random bits for one decision of one window.
@@ -95,7 +198,7 @@ impl Sampler {
 }
 
 /// One output of SplitMix64 (Steele, Lea and Flood 2014) for the state `x`.
-fn mix(x: u64) -> u64 {
+pub(crate) fn mix(x: u64) -> u64 {
     let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -15,10 +15,12 @@ use crate::collective::{Alone, Collective};
 use crate::config::RunConfig;
 use crate::gradients;
 use crate::loader::Loader;
+use crate::long_range::Carry;
 use crate::loss::Tally;
-use crate::parallel::Parallel;
+use crate::parallel::{Parallel, Ran};
 use crate::sampler::Place;
-use crate::workers::{Gradients, Weights, Workers};
+use crate::sanity;
+use crate::workers::{Weights, Workers};
 
 /// Everything that a checkpoint holds.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Trainer {
     pub group: Arc<dyn Collective>,
     /// This rank's part in them, where there are several.
     pub parallel: Option<Parallel>,
+    /// The states that its windows begin from.
+    pub carry: Carry,
 }
 
 /// How far a run has come.
@@ -50,6 +54,12 @@ pub struct Counts {
     pub tokens: u64,
     /// Seconds of training, with evaluations and checkpoints.
     pub seconds: f64,
+    /// Running mean of the gradient norm, against which a step explodes; 0 before the first.
+    #[serde(default)]
+    pub usual_norm: f64,
+    /// Floating-point operations of all forward and backward passes.
+    #[serde(default)]
+    pub flops: f64,
 }
 
 /// What one step did.
@@ -93,6 +103,7 @@ impl Trainer {
             workers: Workers::new(config.train.accumulate, device),
             group: Alone::group(),
             parallel: None,
+            carry: Carry::new(&config.long_range, config.train.seed),
         })
     }
 
@@ -112,6 +123,10 @@ impl Trainer {
         overlap: bool,
         capacity: i64,
     ) -> Result<(), TrainError> {
+        if group.rank() > 0 {
+            // A checkpoint has the states of rank 0 alone.
+            self.carry.forget();
+        }
         if group.world() > 1 {
             let zero = self.config.train.zero;
             let shared = Arc::clone(&group);
@@ -180,15 +195,18 @@ impl Trainer {
         let parts = self.config.train.accumulate;
         let batches = (0..parts)
             .map(|part| {
-                loader.batch(Place {
+                let place = Place {
                     step: self.counts.step,
                     part,
                     parts,
                     rank: self.group.rank(),
                     world: self.group.world(),
-                })
+                };
+                let mut batch = loader.batch(place)?;
+                self.carry.begin(&mut batch, place, &self.model);
+                Ok(batch)
             })
-            .collect::<Result<Vec<_>, _>>()?;
+            .collect::<Result<Vec<_>, TrainError>>()?;
         self.step_on(batches, started, stop)
     }
 
@@ -206,10 +224,11 @@ impl Trainer {
         let schedule = &self.config.schedule;
         let multiplier = schedule.multiplier(self.counts.step, self.progress());
         let lr = self.config.optimizer.lr * multiplier;
-        let (mut gradients, mut tally, used) = match &self.parallel {
+        let mut ran = match &self.parallel {
             Some(parallel) => parallel.run(&self.model, &batches)?,
             None => self.run_alone(batches)?,
         };
+        let (gradients, tally) = (&mut ran.gradients, &mut ran.tally);
         let all: Vec<Tensor> = gradients.values().map(Tensor::shallow_clone).collect();
         let mut norm = gradients::global_norm(&all);
         let mut signal = None;
@@ -232,8 +251,8 @@ impl Trainer {
                 came(2),
                 came(15),
             ];
-            numbers.extend(used.iter().map(|used| f64::from(u8::from(*used))));
-            reduce(&mut tally, &mut numbers, &*self.group)?;
+            numbers.extend(ran.used.iter().map(|used| f64::from(u8::from(*used))));
+            reduce(tally, &mut numbers, &*self.group)?;
             norm = numbers[0].sqrt();
             clock = Some(numbers[1]);
             signal = (numbers[2] > 0.0).then_some(2);
@@ -244,25 +263,26 @@ impl Trainer {
                 }
             }
         }
+        let Ran {
+            gradients,
+            tally,
+            states,
+            ..
+        } = ran;
         let loss = tally.nats_per_base() + tally.ratio_loss(self.model.config());
-        for (what, value) in [("loss", loss), ("gradient norm", norm)] {
-            if !value.is_finite() {
-                let step = self.counts.step + 1;
-                return Err(TrainError::NonFinite {
-                    step,
-                    what,
-                    value,
-                    last: None,
-                });
-            }
-        }
+        let usual = self.counts.usual_norm;
+        sanity::check(self, &gradients, loss, norm)?;
         gradients::clip(&all, norm, self.config.optimizer.clip);
         self.optimizer.step(self.model.params(), &gradients, lr);
         if let Some(parallel) = &self.parallel {
             parallel.publish(&self.model)?;
         }
+        self.carry.end(states);
+        self.counts.usual_norm = sanity::usual(usual, norm, self.counts.step);
         self.counts.step += 1;
         self.counts.tokens += tally.tokens;
+        // A backward pass takes twice what the forward pass does.
+        self.counts.flops += 3.0 * tally.forward_flops;
         if let Some(average) = &mut self.average {
             average.update(self.model.params(), self.counts.step);
         }
@@ -283,15 +303,20 @@ impl Trainer {
     }
 
     /// The batches of a step in this process alone.
-    fn run_alone(&self, batches: Vec<Batch>) -> Result<(Gradients, Tally, Vec<bool>), TrainError> {
+    fn run_alone(&self, batches: Vec<Batch>) -> Result<Ran, TrainError> {
         // The cross-entropy is a mean over all targets of the step, however divided.
         let scored: u64 = batches.iter().map(|batch| batch.scored).sum();
         let weights = Weights {
             nats: 1.0 / (scored as f64).max(1.0),
             ratio: 1.0 / batches.len() as f64,
         };
-        let (gradients, tally) = self.workers.run(&self.model, batches, weights)?;
-        Ok((gradients, tally, Vec::new()))
+        let (gradients, tally, states) = self.workers.run(&self.model, batches, weights)?;
+        Ok(Ran {
+            gradients,
+            tally,
+            used: Vec::new(),
+            states,
+        })
     }
 }
 
@@ -301,7 +326,8 @@ pub(crate) fn reduce(
     others: &mut [f64],
     group: &dyn Collective,
 ) -> Result<(), TrainError> {
-    let mut values = vec![tally.nats, tally.scored as f64, tally.tokens as f64];
+    let counted = [tally.scored as f64, tally.tokens as f64];
+    let mut values = vec![tally.nats, counted[0], counted[1], tally.forward_flops];
     for stage in &tally.stages {
         values.extend([stage.selected, stage.probability, stage.tokens]);
     }
@@ -309,7 +335,8 @@ pub(crate) fn reduce(
     values.extend_from_slice(others);
     group.sum(&mut values)?;
     (tally.nats, tally.scored, tally.tokens) = (values[0], values[1] as u64, values[2] as u64);
-    for (stage, sums) in tally.stages.iter_mut().zip(values[3..own].chunks_exact(3)) {
+    tally.forward_flops = values[3];
+    for (stage, sums) in tally.stages.iter_mut().zip(values[4..own].chunks_exact(3)) {
         (stage.selected, stage.probability, stage.tokens) = (sums[0], sums[1], sums[2]);
     }
     others.copy_from_slice(&values[own..]);
@@ -402,6 +429,82 @@ mod tests {
         assert_eq!(one, losses(3));
     }
 
+    /// Windows of a stretch are read as one long sequence would be.
+    #[test]
+    fn carried_states_make_one_sequence_of_consecutive_windows() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus::open(&testing::corpus(folder.path())).unwrap();
+        let config = config(&[
+            "optimizer.lr=0",
+            "data.batch=1",
+            "long_range.method=tbptt",
+            "long_range.windows=4",
+        ]);
+        let loader = Loader::new(
+            &corpus,
+            &config.data,
+            config.model.alphabet(),
+            1,
+            Device::Cpu,
+        )
+        .unwrap()
+        .with_long_range(&config.long_range);
+        let mut trainer = Trainer::new(&config, Device::Cpu).unwrap();
+        let (mut nats, mut parts, mut targets) = (0.0, Vec::new(), Vec::new());
+        for step in 0..4 {
+            let place = Place {
+                step,
+                part: 0,
+                parts: 1,
+                rank: 0,
+                world: 1,
+            };
+            let batch = loader.batch(place).unwrap();
+            assert_eq!(batch.continues, [step > 0]);
+            parts.push(batch.tokens);
+            targets.push(batch.targets);
+            nats += trainer.step(&loader, &|| None).unwrap().tally.nats;
+        }
+        let (tokens, targets) = (Tensor::cat(&parts, 0), Tensor::cat(&targets, 0));
+        let lengths = vec![tokens.size()[0]];
+        let batch = crate::batch::Batch::new(tokens, targets, lengths, 1);
+        let output = trainer.model.forward(&batch.tokens, &batch.lengths);
+        let whole = crate::loss::Loss::of(&output, &batch, trainer.model.config()).tally();
+        assert!(
+            (whole.nats - nats).abs() < 1e-3 * nats,
+            "{} {nats}",
+            whole.nats
+        );
+    }
+
+    #[test]
+    fn an_exploding_gradient_stops_before_the_update() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus::open(&testing::corpus(folder.path())).unwrap();
+        let config = config(&["optimizer.explosion=20", "schedule.steps=100"]);
+        let (mut trainer, _) = run(&corpus, &config, 55);
+        let usual = trainer.counts.usual_norm;
+        assert!(usual > 0.0);
+        trainer.counts.usual_norm = 1e-4;
+        let loader = Loader::new(
+            &corpus,
+            &config.data,
+            config.model.alphabet(),
+            0,
+            Device::Cpu,
+        );
+        let error = trainer
+            .step(&loader.unwrap(), &|| None)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("step 56: the gradient norm is"),
+            "{error}"
+        );
+        assert!(error.contains("The gradient of "), "{error}");
+        assert_eq!(trainer.counts.step, 55);
+    }
+
     #[test]
     fn accumulated_batches_have_the_gradient_of_one() {
         let folder = tempfile::tempdir().unwrap();
@@ -458,6 +561,7 @@ mod tests {
         let before = weight(&trainer, "embeddings.weight");
         let error = trainer.step(&loader, &|| None).unwrap_err().to_string();
         assert!(error.starts_with("step 2: the loss is NaN"), "{error}");
+        assert!(error.contains("the weight lm_head.weight"), "{error}");
         assert_eq!(before, weight(&trainer, "embeddings.weight"));
         assert_eq!(trainer.counts.step, 1);
     }

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use cistron_model::{HNet, ModelError};
+use cistron_model::{HNet, ModelError, State};
 use rayon::prelude::*;
 use tch::{Device, Tensor};
 
 use crate::TrainError;
 use crate::batch::Batch;
+use crate::long_range::after_rows;
 use crate::loss::{Loss, Tally};
 use crate::parallel::Totals;
 
@@ -52,7 +53,8 @@ impl Workers {
         Self { pool: pool.ok() }
     }
 
-    /// Runs all batches; returns the sum of their gradients and what was counted.
+    /// Runs all batches; returns the sum of their gradients, what was counted, and the states
+    /// after the rows of those batches that keep them.
     ///
     /// # Errors
     ///
@@ -62,7 +64,7 @@ impl Workers {
         model: &HNet,
         batches: Vec<Batch>,
         weights: Weights,
-    ) -> Result<(Gradients, Tally), TrainError> {
+    ) -> Result<(Gradients, Tally, Vec<Option<State>>), TrainError> {
         // Each batch has leaves of its own, made here: a model cannot be shared by threads.
         let jobs: Vec<(HNet, Batch)> = batches
             .into_iter()
@@ -75,8 +77,10 @@ impl Workers {
         };
         let mut sum = Gradients::new();
         let mut tally = Tally::default();
+        let mut states = Vec::new();
         for part in done {
-            let (gradients, counted) = part?;
+            let (gradients, counted, state) = part?;
+            states.push(state);
             tally.add(&counted);
             for (name, gradient) in gradients {
                 match sum.entry(name) {
@@ -89,9 +93,12 @@ impl Workers {
                 }
             }
         }
-        Ok((sum, tally))
+        Ok((sum, tally, states))
     }
 }
+
+/// What one batch has left: what was counted, and the states after its rows where it keeps them.
+pub(crate) type Passed = (Tally, Option<State>);
 
 /// A batch forwards and backwards on leaves of its own; gradients stay with them. With
 /// `totals` the batch is one rank's part of a greater one.
@@ -100,8 +107,15 @@ pub(crate) fn pass(
     batch: &Batch,
     weights: Weights,
     totals: Option<&mut Totals>,
-) -> Result<Tally, TrainError> {
-    let output = leaves.forward(&batch.tokens, &batch.lengths);
+) -> Result<Passed, TrainError> {
+    let (output, state) = if batch.keep || batch.initial.is_some() {
+        let initial = batch.initial.as_ref();
+        let (output, state) = leaves.forward_from(&batch.tokens, &batch.lengths, initial);
+        let kept = batch.keep.then(|| after_rows(&state, &batch.rows));
+        (output, kept)
+    } else {
+        (leaves.forward(&batch.tokens, &batch.lengths), None)
+    };
     let loss = Loss::of(&output, batch, leaves.config());
     drop(output);
     let scalar = match totals {
@@ -109,16 +123,18 @@ pub(crate) fn pass(
         Some(totals) => loss.among(weights, totals)?,
     };
     scalar.f_backward().map_err(ModelError::from)?;
-    Ok(loss.tally())
+    Ok((loss.tally(), state))
 }
 
-fn one(leaves: &HNet, batch: &Batch, weights: Weights) -> Result<(Gradients, Tally), TrainError> {
-    let tally = pass(leaves, batch, weights, None)?;
+type Done = (Gradients, Tally, Option<State>);
+
+fn one(leaves: &HNet, batch: &Batch, weights: Weights) -> Result<Done, TrainError> {
+    let (tally, state) = pass(leaves, batch, weights, None)?;
     let gradients = leaves
         .params()
         .iter()
         .map(|(name, param)| (name.to_owned(), param.tensor.grad()))
         .filter(|(_, gradient)| gradient.defined())
         .collect();
-    Ok((gradients, tally))
+    Ok((gradients, tally, state))
 }

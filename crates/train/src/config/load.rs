@@ -9,7 +9,9 @@ use toml::{Table, Value};
 
 use super::explain::explain;
 use super::set::Setting;
-use super::{DataConfig, OptimizerConfig, ScheduleConfig, TrainConfig, model, range};
+use super::{
+    DataConfig, LongRangeConfig, OptimizerConfig, ScheduleConfig, TrainConfig, model, range,
+};
 use crate::TrainError;
 
 /// A complete, checked run configuration.
@@ -26,6 +28,8 @@ pub struct RunConfig {
     pub schedule: ScheduleConfig,
     /// `[train]`.
     pub train: TrainConfig,
+    /// `[long_range]`.
+    pub long_range: LongRangeConfig,
 }
 
 /// The same before the model table is understood.
@@ -37,6 +41,7 @@ struct Layers {
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     train: TrainConfig,
+    long_range: LongRangeConfig,
 }
 
 impl RunConfig {
@@ -110,6 +115,7 @@ impl RunConfig {
             optimizer: layers.optimizer,
             schedule: layers.schedule,
             train: layers.train,
+            long_range: layers.long_range,
         };
         match range::problem(&config) {
             Some((key, problem)) => Err(fail(key.to_owned(), problem)),

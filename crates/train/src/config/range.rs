@@ -1,13 +1,21 @@
 //! Values that have the right type and make no sense.
 
 use cistron_model::Checkpointing;
+use cistron_model::arch::MixerKind;
 
-use super::RunConfig;
+use super::{Method, RunConfig};
 
 /// The first key whose value is out of range, and what was expected instead.
 pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
     let (data, optimizer) = (&config.data, &config.optimizer);
     let (schedule, train) = (&config.schedule, &config.train);
+    let long = &config.long_range;
+    let layout = config.model.arch_layout.stacks();
+    let blocks = layout.iter().flatten().flat_map(|stack| stack.blocks());
+    let recurrent = blocks
+        .into_iter()
+        .any(|block| block.mixer != MixerKind::Attention);
+    let method = format!("{:?}", long.method);
     let stages = config.model.stages();
     let finite = |x: f64| x >= 0.0 && x.is_finite();
     let below_one = |x: &f64| (0.0..1.0).contains(x);
@@ -50,6 +58,13 @@ pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
             "optimizer.clip",
             &optimizer.clip,
             zero,
+        ),
+        check(
+            optimizer.explosion == 0.0
+                || (optimizer.explosion > 1.0 && optimizer.explosion.is_finite()),
+            "optimizer.explosion",
+            &optimizer.explosion,
+            "more than 1, or 0 for never",
         ),
         check(schedule.steps > 0, "schedule.steps", &schedule.steps, one),
         check(
@@ -115,6 +130,20 @@ pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
             &train.keep_last,
             one,
         ),
+        check(
+            recurrent || matches!(long.method, Method::None | Method::Tbptt),
+            "long_range.method",
+            &method,
+            "\"none\" or \"tbptt\" in a model without recurrent mixers",
+        ),
+        check(
+            (0.0..=1.0).contains(&long.from_nothing),
+            "long_range.from_nothing",
+            &long.from_nothing,
+            "a number from 0 to 1",
+        ),
+        check(finite(long.noise), "long_range.noise", &long.noise, zero),
+        check(long.windows > 0, "long_range.windows", &long.windows, one),
     ]
     .into_iter()
     .flatten()
@@ -137,6 +166,7 @@ mod tests {
             "optimizer.betas=[0.9, 1.0]",
             "optimizer.eps=0",
             "optimizer.clip=nan",
+            "optimizer.explosion=0.5",
             "schedule.steps=0",
             "schedule.decay_steps=9",
             "schedule.min_lr_ratio=1.5",
@@ -144,6 +174,8 @@ mod tests {
             "train.ema_decay=1",
             "train.keep_last=0",
             "train.checkpointing=[0, 2]",
+            "long_range.from_nothing=1.5",
+            "long_range.windows=0",
         ] {
             let error = RunConfig::parse(TINY, Path::new("tiny.toml"), &[set.to_owned()])
                 .expect_err(set)
