@@ -1,6 +1,6 @@
 //! `--model`: a folder, or the name of a model inside the binary.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cistron_kernels::runtime;
@@ -58,6 +58,15 @@ pub struct InferenceArg {
 }
 
 impl InferenceArg {
+    /// Loads another model in the same way.
+    pub fn load_other(&self, model: &Path, device: Device) -> anyhow::Result<Loaded> {
+        let model = ModelArg {
+            model: model.to_owned(),
+        };
+        let precision = self.precision;
+        Self { model, precision }.load(device)
+    }
+
     /// Loads the model to `device`, its weights in the precision asked for.
     pub fn load(&self, device: Device) -> anyhow::Result<Loaded> {
         let Loaded { model, provenance } = self.model.load(device)?;

@@ -7,6 +7,7 @@ pub mod dms;
 pub mod engine;
 pub mod error;
 pub mod genes;
+pub mod length;
 pub mod lm;
 pub mod markov;
 pub mod metrics;

@@ -1,15 +1,17 @@
 //! `cistron eval`.
 
+mod length;
+
 use std::path::{Path, PathBuf};
 
 use cistron_genome::corpus::{Corpus, Split};
 use cistron_report::{Axis, Bar, BarPlot};
 use cistron_score::Engine;
-use cistron_score::lm::{self, LmOptions, LmReport};
+use cistron_score::lm::{self, LmOptions, LmReport, Slice};
 use cistron_score::markov::Markov;
 use clap::{Args, Subcommand};
 
-use crate::commands::score;
+use crate::commands::{saturate, score};
 use crate::failure::Usage;
 use crate::global::Global;
 use crate::models::InferenceArg;
@@ -21,7 +23,9 @@ use crate::stop;
 #[derive(Debug, Subcommand)]
 pub enum EvalCommand {
     /// Bits per base of genomes, beside Markov chains on the same bases
-    Lm(Lm),
+    Lm(Box<Lm>),
+    /// Bits per base by position far beyond the trained length, effective remembrance, state sizes
+    Length(length::Length),
 }
 
 #[derive(Debug, Args)]
@@ -29,10 +33,12 @@ pub enum EvalCommand {
 Examples:
   cistron eval lm --model run/model --corpus corpus held_out.fna.gz
   cistron eval lm --model run/model --corpus corpus --gff ref.gff3.gz --json ref.fna.gz
+  cistron eval lm --start 300000 --bases 409600 --context 1024 --json held_out/*.fna.gz
 
-Genomes are read in windows that do not overlap, each from its beginning token; only A, C, G and T
-count. With --corpus the Markov chains are fitted, on both strands, to the training genomes of
-that corpus, as the model was; without it they are fitted to each evaluated genome itself, which flatters them.")]
+Genomes are read in windows, each from its beginning token; a window overlaps the one before by
+--context bases, which count there alone. Only A, C, G and T count. With --corpus the Markov chains
+are fitted, on both strands, to the training genomes of that corpus, as the model was; without it
+they are fitted to each evaluated genome itself, which flatters them.")]
 pub struct Lm {
     #[command(flatten)]
     model: InferenceArg,
@@ -45,9 +51,21 @@ pub struct Lm {
     /// Annotation: also print bits per base by class (for one FASTA)
     #[arg(long, value_name = "GFF3")]
     gff: Option<PathBuf>,
-    /// Bases a window [default: the model's training context]
+    /// Bases a window [default: the model's training context, and twice --context at least]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    context: Option<u32>,
+    window: Option<u32>,
+    /// Bases that each base is told from at least, where its contig has so many before it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    context: u32,
+    /// Read from this base of each genome's longest contig on, counted from 0
+    #[arg(long, value_name = "N")]
+    start: Option<u64>,
+    /// Read this many bases of each genome's longest contig, from --start on
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    bases: Option<u64>,
+    /// Read this part, counted from 1 (for one FASTA)
+    #[arg(long, value_name = "CONTIG[:FROM-TO]", conflicts_with_all = ["start", "bases"])]
+    region: Option<String>,
     /// Read about this many bases of each genome, in windows evenly spaced
     #[arg(long, value_name = "N")]
     max_bases: Option<u64>,
@@ -68,6 +86,7 @@ pub struct Lm {
 pub fn run(global: &Global, command: EvalCommand) -> anyhow::Result<()> {
     match command {
         EvalCommand::Lm(command) => lm(global, &command),
+        EvalCommand::Length(command) => length::run(global, &command),
     }
 }
 
@@ -75,14 +94,37 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     if command.gff.is_some() && command.fasta.len() > 1 {
         return Err(Usage("--gff goes with one FASTA".into()).into());
     }
+    if command.region.is_some() && command.fasta.len() > 1 {
+        return Err(
+            Usage("--region goes with one FASTA; --start and --bases go with many".into()).into(),
+        );
+    }
+    let least = command.context as usize;
+    if let Some(window) = command.window
+        && window <= command.context
+    {
+        let problem = format!("--window {window}: expected more bases than --context {least}");
+        return Err(Usage(problem).into());
+    }
     if let Some(plot) = &command.plot {
         output::claim_file(plot, command.force)?;
     }
     let loaded = command.model.load(global.device()?)?;
     let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
-    let context = context(command.context, &engine);
-    let options = LmOptions {
-        context,
+    let window = match command.window {
+        Some(window) => window as usize,
+        None => context(None, &engine).max(2 * least),
+    };
+    let mut options = LmOptions {
+        window,
+        context: least,
+        slice: match (command.start, command.bases) {
+            (None, None) => Slice::All,
+            (start, bases) => Slice::Longest {
+                start: start.unwrap_or(0),
+                bases,
+            },
+        },
         max_bases: command.max_bases,
     };
     let shared = command.corpus.as_ref().map(|folder| {
@@ -110,6 +152,14 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     let mut reports = Vec::new();
     for path in &command.fasta {
         let (genome, annotation) = score::read_genome(path, command.gff.as_deref(), &[])?;
+        if command.region.is_some() {
+            let (contig, interval) = saturate::parts(&genome, command.region.as_deref())?[0];
+            options.slice = Slice::Part {
+                contig: contig.name.to_string(),
+                start: interval.start(),
+                end: interval.end(),
+            };
+        }
         let own;
         let baselines = match &shared {
             Some(shared) => shared,
@@ -124,9 +174,14 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
                 &own
             }
         };
-        let total = command
-            .max_bases
-            .map_or(genome.total_len(), |max| max.min(genome.total_len()));
+        let all = match &options.slice {
+            Slice::Longest {
+                bases: Some(bases), ..
+            } => *bases,
+            Slice::Part { start, end, .. } => end - start,
+            _ => genome.total_len(),
+        };
+        let total = command.max_bases.map_or(all, |max| max.min(all));
         let mut progress = Progress::new(global, "eval lm", "bases", Some(total));
         let report = lm::evaluate(
             &engine,
@@ -138,6 +193,15 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
         )?;
         let rate = progress.finish();
         tracing::info!("{}: {rate:.0} bases a second", path.display());
+        if let (Some(wanted), Some(span)) = (command.bases, &report.slice)
+            && span.end - span.start < wanted
+        {
+            let (found, contig) = (span.end - span.start, &span.contig);
+            tracing::warn!(
+                "{}: {contig} ends after {found} of the {wanted} bases of --bases",
+                path.display()
+            );
+        }
         if !command.json {
             output::print(&table(&report, fitted_on))?;
         }
@@ -146,12 +210,21 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     if let Some(path) = &command.plot {
         cistron_report::save(path, &bars(&reports).svg()?)?;
     }
+    if !command.json && reports.len() > 1 {
+        output::print(&format!(
+            "mean of {} genomes\t{:.4} bits per base\n",
+            reports.len(),
+            mean(&reports)
+        ))?;
+    }
     if command.json {
         output::print_json(&serde_json::json!({
             "model": loaded.provenance,
             "tool_version": env!("CARGO_PKG_VERSION"),
-            "context": context,
+            "window": window,
+            "context": least,
             "markov_fitted_on": fitted_on,
+            "mean_bits_per_base": mean(&reports),
             "genomes": reports,
         }))?;
     }
@@ -177,6 +250,12 @@ fn chains(
         .collect();
     visit(&mut |bases| chains.iter_mut().for_each(|chain| chain.observe(bases)))?;
     Ok(chains)
+}
+
+/// Mean over genomes, whatever their sizes.
+fn mean(reports: &[LmReport]) -> f64 {
+    let sum: f64 = reports.iter().map(|report| report.all.bits_per_base).sum();
+    sum / reports.len() as f64
 }
 
 /// The model and the Markov chains of every genome as bars.
@@ -210,8 +289,14 @@ fn bars(reports: &[LmReport]) -> BarPlot {
 
 fn table(report: &LmReport, fitted_on: &str) -> String {
     let mut text = format!(
-        "{}\t{} bases in {} windows\nmodel\t{:.4} bits per base\n",
-        report.file, report.all.bases, report.windows, report.all.bits_per_base
+        "{}\t{} bases in {} windows{}\nmodel\t{:.4} bits per base\n",
+        report.file,
+        report.all.bases,
+        report.windows,
+        report.slice.as_ref().map_or_else(String::new, |span| {
+            format!(", {}:{}-{}", span.contig, span.start + 1, span.end)
+        }),
+        report.all.bits_per_base
     );
     for baseline in &report.baselines {
         let (order, bits) = (baseline.order, baseline.bits_per_base);

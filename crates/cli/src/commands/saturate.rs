@@ -130,8 +130,8 @@ pub fn run(global: &Global, command: &Saturate) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The contigs to score, and what of each.
-fn parts<'g>(
+/// The contigs to score, and what of each: all, or what `--region` says.
+pub fn parts<'g>(
     genome: &'g Genome,
     region: Option<&str>,
 ) -> anyhow::Result<Vec<(&'g Contig, Interval)>> {
