@@ -16,7 +16,7 @@ pub enum BenchError {
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
-    /// A training step failed, or ranks are lost.
+    /// A training step or run failed, a corpus cannot be read, or ranks are lost.
     #[error(transparent)]
     Train(#[from] cistron_train::TrainError),
     /// The model cannot be built.

@@ -4,24 +4,32 @@
 //! Every figure is the median of several runs between two synchronisations of the device,
 //! after runs that are not counted. Ceilings are measured beside it: a large copy within
 //! device memory, and a large matrix product.
+//!
+//! A ladder of training runs ([`climb`]) measures how the loss falls with compute.
 
 mod ceiling;
+mod corpus;
 mod decode;
 mod error;
+mod fit;
 mod infer;
 mod ops;
 mod preset;
 mod ranks;
+mod scaling;
 mod timing;
 mod train;
 
 pub use ceiling::Ceiling;
+pub use corpus::{CorpusOptions, CorpusResult, corpus};
 pub use decode::{DecodeOptions, DecodeResult, decode};
 pub use error::BenchError;
+pub use fit::Fit;
 pub use infer::{InferOptions, InferResult, infer};
 pub use ops::{OpResult, OpShape, names as op_names, ops};
 pub use preset::{NAMES as PRESETS, preset};
 pub use ranks::{AllReduce, Case, CaseResult, RanksOptions, RanksResult, Scaling, Schedule, ranks};
+pub use scaling::{Ladder, Rung, RungResult, SeriesFit, climb, fits, settings};
 pub use timing::{Clock, Times};
 pub use train::{TrainOptions, TrainResult, train};
 

@@ -1,6 +1,8 @@
 //! `cistron bench`.
 
+mod corpus;
 mod ranks;
+mod scaling;
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,10 @@ pub enum BenchCommand {
     Kernels(Kernels),
     /// Whole training steps on several ranks, and what their exchange costs
     Ranks(ranks::Ranks),
+    /// Batches from a corpus, without training
+    Corpus(corpus::CorpusBench),
+    /// A ladder of training runs, and how the loss falls with compute
+    Scaling(scaling::Scaling),
 }
 
 #[derive(Debug, Args)]
@@ -307,6 +313,8 @@ pub fn run(global: &Global, command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Decode(command) => decode(global, &command),
         BenchCommand::Kernels(command) => kernels(global, &command),
         BenchCommand::Ranks(command) => ranks::run(global, &command),
+        BenchCommand::Corpus(command) => corpus::run(global, &command),
+        BenchCommand::Scaling(command) => scaling::run(global, &command),
     }
 }
 
