@@ -48,6 +48,57 @@ fn evaluation_says_the_same_as_json_and_as_text() {
     }
 }
 
+/// The slice on which models are compared, of several genomes in one call.
+#[test]
+fn the_same_slice_of_many_genomes_is_read() {
+    let slice = "--start 1000 --bases 3000 --context 200 --window 600";
+    let json = run(&format!("eval lm --json {slice} phix.fna ecoli.fna")).json();
+    let genomes = json["genomes"].as_array().unwrap();
+    let mut sum = 0.0;
+    for (genome, name) in genomes.iter().zip(["phix", "ecoli"]) {
+        assert_eq!(genome["name"], name);
+        assert_eq!(genome["bases"], 3000);
+        assert_eq!(genome["windows"], 8);
+        assert_eq!(
+            (&genome["slice"]["start"], &genome["slice"]["end"]),
+            (&1000.into(), &4000.into())
+        );
+        sum += genome["bits_per_base"].as_f64().unwrap();
+        for order in ["markov5", "markov9"] {
+            let bits = genome[order].as_f64().unwrap();
+            assert!((0.5..2.2).contains(&bits), "{order} {bits}");
+        }
+    }
+    let mean = json["mean_bits_per_base"].as_f64().unwrap();
+    assert!((mean - sum / 2.0).abs() < 1e-9);
+}
+
+/// Lengths beyond the trained one, with the state carried on.
+#[test]
+fn lengths_are_read_twice_and_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let plot = folder.path().join("length.svg");
+    let line = format!(
+        "eval length --json --times 8 --sequences 3 --plot {} ecoli.fna",
+        plot.display()
+    );
+    let json = run(&line).json();
+    let genome = &json["models"][0]["genomes"][0];
+    assert_eq!(genome["trained"], 256);
+    assert_eq!(genome["length"], 2048);
+    let positions = genome["positions"].as_array().unwrap();
+    assert_eq!(positions.len(), 6);
+    for bin in positions {
+        for key in ["bits_per_base", "fresh_bits_per_base"] {
+            let bits = bin[key].as_f64().unwrap();
+            assert!((1.5..2.5).contains(&bits), "{key} {bits}");
+        }
+    }
+    assert_eq!(genome["norms"].as_array().unwrap().len(), 6);
+    assert_eq!(genome["remembrance"].as_array().unwrap().len(), 10);
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("<svg"));
+}
+
 /// Order 0 fitted on both strands is known from the counts of four letters.
 #[test]
 fn the_baseline_of_order_0_is_the_entropy_of_gc() {
