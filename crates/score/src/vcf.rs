@@ -1,6 +1,7 @@
 //! Variant scores: alternate minus reference log-likelihood, written back into the VCF.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use cistron_genome::coord::Strand;
 use cistron_genome::fasta::{Contig, Genome};
@@ -29,6 +30,9 @@ pub struct VcfOptions {
     pub frame: Frame,
     /// What a REF mismatch does.
     pub mismatch: MismatchPolicy,
+    /// The records to score and write, counted from 0; the others are read, and judged with
+    /// them, and nothing more. All, if not given.
+    pub only: Option<Range<u64>>,
 }
 
 /// What a VCF is scored against.
@@ -116,11 +120,19 @@ pub fn score(
     let mut guard = MismatchGuard::new(options.mismatch);
     let mut summary = VcfSummary::default();
     let mut batch: Vec<Record> = Vec::with_capacity(limit);
+    let mut number = 0;
     loop {
         let record = reader.next_record()?;
         let ended = record.is_none();
-        batch.extend(record);
-        if batch.len() == limit || ended {
+        let only = options.only.as_ref();
+        let (own, other) = match only.is_none_or(|only| only.contains(&number)) {
+            true => (record, None),
+            false => (None, record),
+        };
+        number += 1;
+        batch.extend(own);
+        // The guard sees records in their order.
+        if batch.len() == limit || ended || (other.is_some() && !batch.is_empty()) {
             let scored = score_batch(engine, target, &batch, options, &mut guard, &mut summary)?;
             for (record, alts) in batch.iter().zip(scored) {
                 for (alt, alternate) in alts.iter().zip(record.alts()) {
@@ -138,6 +150,10 @@ pub fn score(
             summary.records += batch.len() as u64;
             progress(summary.records);
             batch.clear();
+        }
+        if let Some(record) = other {
+            let site = Site::locate(&record, target.genome, target.aliases);
+            guard.observe(&record, &site)?;
         }
         if ended {
             break;

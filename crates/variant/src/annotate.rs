@@ -68,6 +68,7 @@ mod tests {
                 model: "nano".into(),
                 reference: "g.fna".into(),
             }),
+            shard: None,
         }
     }
 

@@ -15,6 +15,7 @@
 //! | [`mismatch`] | refusal of a wrong reference |
 //! | [`annotate`] | our keys in the header and in INFO |
 //! | [`writer`] | plain or BGZF output with an index |
+//! | [`shard`], [`gather`] | parts of a file for many machines, and one file of the parts |
 //! | [`dms`] | tables of measured variants of one gene, as coding sequences |
 //!
 //! ```
@@ -24,7 +25,8 @@
 //! let text = "##fileformat=VCFv4.3\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n\
 //!             chr\t7\t.\tA\tC,*\t50.00\t.\tDP=3\n";
 //! let mut reader = Reader::new(Box::new(text.as_bytes()), "in.vcf")?;
-//! let declaration = Declaration { llr: "a score".into(), consequence: None, provenance: None };
+//! let declaration =
+//!     Declaration { llr: "a score".into(), consequence: None, provenance: None, shard: None };
 //! let mut out = splice_header(reader.header(), &declaration);
 //! while let Some(record) = reader.next_record()? {
 //!     out.extend(splice_record(&record, &[Ok(-1.5), Err(Status::Star)], None)?);
@@ -41,7 +43,9 @@ pub mod allele;
 pub mod annotate;
 pub mod consequence;
 pub mod dms;
+pub mod gather;
 pub mod mismatch;
+pub mod shard;
 pub mod site;
 pub mod status;
 pub mod vcf;

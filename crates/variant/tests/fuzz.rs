@@ -102,6 +102,7 @@ fn read_vcf(bytes: &[u8]) -> Result<(), String> {
         llr: "x".into(),
         consequence: None,
         provenance: None,
+        shard: None,
     };
     let mut out = splice_header(reader.header(), &declaration);
     let aliases = ContigAliases::default();

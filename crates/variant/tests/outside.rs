@@ -72,6 +72,7 @@ fn annotate(vcf: &Path, fasta: &Path, out: &Path, write_index: bool) {
             model: "none".into(),
             reference: "g.fna".into(),
         }),
+        shard: None,
     };
     let options = WriterOptions {
         write_index,

@@ -1,10 +1,12 @@
 //! One module a command.
 
 mod bench;
+mod completions;
 mod corpus;
 mod dms;
 mod doctor;
 mod eval;
+mod gather;
 mod generate;
 mod genes;
 mod model;
@@ -33,6 +35,8 @@ pub enum Command {
     /// Score variants with a model
     #[command(subcommand)]
     Score(score::ScoreCommand),
+    /// Join the parts of an output that was made in parts
+    Gather(gather::Gather),
     /// Write chunk boundaries and information as genome-browser tracks
     Tracks(tracks::Tracks),
     /// Continue sequences with a model
@@ -47,6 +51,10 @@ pub enum Command {
     Selftest(selftest::Selftest),
     /// Say what this machine and build have, and what to do about each problem
     Doctor(doctor::Doctor),
+    /// Print the completions of a shell
+    Completions(completions::Completions),
+    /// Write the manual pages of all commands
+    Man(completions::Man),
 }
 
 /// Runs a command.
@@ -56,12 +64,15 @@ pub fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Pretrain(command) => pretrain::run(global, command),
         Command::Eval(command) => eval::run(global, command),
         Command::Score(command) => score::run(global, command),
+        Command::Gather(command) => gather::run(global, &command),
         Command::Tracks(command) => tracks::run(global, command),
         Command::Generate(command) => generate::run(global, command),
         Command::Model(command) => model::run(global, command),
         Command::Bench(command) => bench::run(global, command),
         Command::Selftest(command) => selftest::run(global, command),
         Command::Doctor(command) => doctor::run(global, command),
+        Command::Completions(command) => completions::print(&command),
+        Command::Man(command) => completions::write_pages(&command),
     }
 }
 

@@ -11,6 +11,7 @@ use cistron_variant::aliases::ContigAliases;
 use cistron_variant::annotate::{Declaration, Provenance};
 use cistron_variant::consequence::Genes;
 use cistron_variant::mismatch::MismatchPolicy;
+use cistron_variant::shard::Shard;
 use cistron_variant::vcf::{Column, Reader};
 use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
 use clap::{Args, ValueEnum};
@@ -47,12 +48,14 @@ Examples:
   cistron score vcf --fasta ref.fna.gz --model run/model in.vcf.gz -o out.vcf.gz --write-index
   bcftools view in.bcf | cistron score vcf --fasta ref.fna.gz --model run/model - > out.vcf
   cistron score vcf --fasta ref.fna.gz --model run/model --circular all in.vcf | bcftools view -i 'INFO/CIS_LLR<-5'
+  cistron score vcf --fasta ref.fna.gz --model run/model --shard 2/8 in.vcf.gz -o part2.vcf.gz
 
 CIS_LLR (Number=A) is the log-likelihood of the window with the ALT minus that with the REF, in
 nats: negative means that the model finds the ALT less likely. CIS_STATUS (Number=A) is OK or says
 why an ALT has no score. Every line is kept, in its order; only INFO changes. Variants are scored
 one by one, whatever lies near them. Normalise indels first: bcftools norm -f ref.fna -m -any.
-Scores do not depend on --threads nor on the other variants of the file.")]
+Scores do not depend on --threads nor on the other variants of the file. `cistron gather` joins the
+parts that --shard makes into what one run would have written.")]
 pub struct Vcf {
     /// VCF to score: plain, gzip or BGZF; - for standard input
     #[arg(value_name = "IN.vcf")]
@@ -96,6 +99,9 @@ pub struct Vcf {
     /// Also write a table of the ALTs that were not scored, with the reason
     #[arg(long, value_name = "OUT")]
     skipped: Option<PathBuf>,
+    /// Score one of N equal parts of the records, such as 2/8
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Write a tabix index beside a BGZF output
     #[arg(long, short = 'W')]
     write_index: bool,
@@ -196,6 +202,10 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
             return Err(Usage("the VCF goes to standard output; name it with -o".into()).into());
         }
     }
+    if command.shard.is_some() && command.input.as_os_str() == "-" {
+        let problem = "--shard reads its input twice; name a file instead of -";
+        return Err(Usage(problem.into()).into());
+    }
     let device = global.device()?;
     let (genome, annotation) =
         read_genome(&command.fasta, command.gff.as_deref(), &command.circular)?;
@@ -228,28 +238,47 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
     let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
     let (frame, said) = command.frame.resolve(command.grid, &engine);
     let reference = format!("{};sha256={}", command.fasta.display(), genome.digest());
+    let typed = match command.shard {
+        None => command_line(),
+        Some(_) => shared_command_line(std::env::args()),
+    };
     let declaration = Declaration {
         llr: format!("Log-likelihood of the ALT window minus the REF window in nats, {said}"),
-        consequence: command.gff.as_deref().map(input_name),
+        // The name alone: outputs must not depend on where inputs lie.
+        consequence: command.gff.as_deref().map(|gff| {
+            let name = gff.file_name().map(|name| name.to_string_lossy());
+            name.map_or_else(|| input_name(gff), std::borrow::Cow::into_owned)
+        }),
         provenance: (!command.no_version).then(|| Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            command: command_line(),
+            command: typed.clone(),
             model: loaded.provenance.clone(),
             reference: reference.clone(),
         }),
+        shard: command.shard,
     };
+    let only = command.shard.map(|shard| {
+        let total = records(&command.input)?;
+        let range = shard.range(total);
+        tracing::info!(
+            "part {shard}: {} of {total} records",
+            range.end - range.start
+        );
+        anyhow::Ok(range)
+    });
     let options = VcfOptions {
         frame,
         mismatch: match command.ref_mismatch {
             Mismatch::Skip => MismatchPolicy::Skip,
             Mismatch::Error => MismatchPolicy::Error,
         },
+        only: only.transpose()?,
     };
     let metadata: Vec<(String, String)> = match command.no_version {
         true => Vec::new(),
         false => [
             ("tool_version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("command", command_line()),
+            ("command", typed),
             ("model", loaded.provenance.clone()),
             ("reference", reference.clone()),
             ("settings", said.clone()),
@@ -320,4 +349,47 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Number of records of a VCF.
+fn records(path: &std::path::Path) -> anyhow::Result<u64> {
+    let mut reader = Reader::open(path)?;
+    let mut total = 0;
+    while reader.next_record()?.is_some() {
+        total += 1;
+    }
+    Ok(total)
+}
+
+/// The command line without what differs between the parts of one run: --shard and --output.
+fn shared_command_line(arguments: impl Iterator<Item = String>) -> String {
+    let (mut kept, mut skip) = (Vec::new(), false);
+    for argument in arguments {
+        let name = argument.split('=').next().unwrap_or_default();
+        let own = matches!(name, "--shard" | "--output")
+            || (argument.starts_with("-o") && !argument.starts_with("--"));
+        if skip || own {
+            let value_follows = matches!(argument.as_str(), "--shard" | "--output" | "-o");
+            skip = !skip && value_follows;
+        } else {
+            kept.push(argument);
+        }
+    }
+    kept.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shared_command_line;
+
+    #[test]
+    fn parts_of_one_run_tell_the_same_command() {
+        let one = "cistron score vcf --shard 2/8 -f r.fna in.vcf -o part2.vcf";
+        let other = "cistron score vcf --shard=7/8 -f r.fna in.vcf --output=part7.vcf";
+        let third = "cistron score vcf -opart7.vcf -f r.fna --output x in.vcf --shard 1/8";
+        for line in [one, other, third] {
+            let said = shared_command_line(line.split(' ').map(str::to_owned));
+            assert_eq!(said, "cistron score vcf -f r.fna in.vcf");
+        }
+    }
 }

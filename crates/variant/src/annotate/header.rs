@@ -2,6 +2,7 @@
 
 use super::{CONSEQUENCE, GENE, KEYS, LLR, STATUS};
 use crate::consequence::Consequence;
+use crate::shard::{Shard, is_shard_line};
 use crate::status::Status;
 use crate::vcf::Header;
 
@@ -22,6 +23,8 @@ pub struct Declaration {
     pub consequence: Option<String>,
     /// Versions and inputs; left out, the output depends on nothing but the scores.
     pub provenance: Option<Provenance>,
+    /// The part of the input that this output holds, where it is not all.
+    pub shard: Option<Shard>,
 }
 
 /// Where scores came from; line breaks in any of it become spaces.
@@ -73,6 +76,7 @@ fn our_lines(declaration: &Declaration) -> Vec<String> {
         let pairs = PROVENANCE.iter().zip(values);
         lines.extend(pairs.map(|(key, value)| format!("##{key}={}", one_line(value))));
     }
+    lines.extend(declaration.shard.map(Shard::header_line));
     lines
 }
 
@@ -98,6 +102,9 @@ fn one_line(text: &str) -> String {
 
 /// Whether a header line is one that we write.
 pub(super) fn is_ours(line: &[u8]) -> bool {
+    if is_shard_line(line) {
+        return true;
+    }
     let Some(line) = line.strip_prefix(b"##") else {
         return false;
     };
@@ -137,6 +144,7 @@ mod tests {
                 model: "nano;sha256=00".into(),
                 reference: "g.fna;sha256=11".into(),
             }),
+            shard: "2/3".parse().ok(),
         }
     }
 
@@ -168,6 +176,7 @@ mod tests {
         assert!(text.contains(",Source=\"cistron\",Version=\"1.2.3\">\n"));
         assert!(text.contains("\n##cistron_scoreCommand=cistron score vcf 'a b'\n"));
         assert!(text.contains("\n##cistron_model=nano;sha256=00\n"));
+        assert!(text.contains("\n##cistron_shard=2/3\n#CHROM"));
     }
 
     #[test]
@@ -175,6 +184,7 @@ mod tests {
         let header = header(&format!("##fileformat=VCFv4.2\r\n{COLUMNS}"));
         let declaration = Declaration {
             provenance: None,
+            shard: None,
             ..declaration()
         };
         let text = String::from_utf8(splice_header(&header, &declaration)).unwrap();
