@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs the outside programs that the tests ask for: bcftools, tabix and Open MPI with apt-get, when
-# that is there and we may; a Python with pyBigWig and safetensors in .venv-tests. What cannot be
-# installed is named, and the tests that want it say SKIPPED (under CI=true they fail).
+# that is there and we may; a Python with pyBigWig, safetensors and Snakemake in .venv-tests; and
+# Nextflow from Maven Central, with the mvn and java that are there or come with apt-get. What cannot
+# be installed is named, and the tests that want it say SKIPPED (under CI=true they fail).
 cd "$(dirname "$0")/.." || exit 1
 
 if ! command -v bcftools >/dev/null || ! command -v tabix >/dev/null; then
@@ -38,4 +39,22 @@ fi
 for program in node chromium; do
     command -v "$program" >/dev/null || echo "tests/setup.sh: $program is absent: install it with your package manager" >&2
 done
+if ! .venv-tests/bin/snakemake --version >/dev/null 2>&1; then
+    .venv-tests/bin/python -m pip install --quiet --disable-pip-version-check 'snakemake>=9,<10'
+fi
+.venv-tests/bin/snakemake --version >/dev/null 2>&1 ||
+    echo "tests/setup.sh: Snakemake could not be installed in .venv-tests: pip install snakemake there" >&2
+
+if ! ls .venv-tests/nextflow/nextflow-*.jar >/dev/null 2>&1; then
+    if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then
+        if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+            apt-get update -q && apt-get install -q -y --no-install-recommends default-jre-headless maven
+        fi
+    fi
+    mvn -q -B -f tests/nextflow/pom.xml dependency:copy-dependencies \
+        -DoutputDirectory="$PWD/.venv-tests/nextflow.new" >&2 &&
+        rm -rf .venv-tests/nextflow && mv .venv-tests/nextflow.new .venv-tests/nextflow
+fi
+ls .venv-tests/nextflow/nextflow-*.jar >/dev/null 2>&1 ||
+    echo "tests/setup.sh: Nextflow could not be fetched: install Java 17 and Maven, or put nextflow on PATH" >&2
 exit 0

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`binary`] | builds, finds and runs the binary |
 //! | [`case`] | case folders: a command with its expected output, messages, files and exit status |
+//! | [`engine`] | workflow engines, and the toy data of `workflows/` |
 //! | [`filters`] | takes what differs from run to run out of a text |
 //! | [`fixture`] | a small real genome, its corpus and a model trained on it, made once |
 //! | [`oracle`] | programs of other makes that must read what the binary writes |
@@ -12,6 +13,7 @@
 
 pub mod binary;
 pub mod case;
+pub mod engine;
 pub mod filters;
 pub mod fixture;
 pub mod oracle;
