@@ -53,7 +53,6 @@ fn a_killed_run_goes_on_and_parts_make_the_whole() {
         "eval/lambda.svg",
         "genes/phiX174.tsv",
         "tracks/lambda/summary.json",
-        "saturate/phiX174.tsv.gz",
         "benchmarks/gather_vcf/lambda_calls.tsv",
         "logs/pretrain.log",
     ] {
