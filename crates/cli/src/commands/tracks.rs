@@ -9,6 +9,7 @@ mod summary;
 use std::path::PathBuf;
 
 use cistron_genome::coord::Strand;
+use cistron_genome::system::cannot_write;
 use cistron_score::boundaries::{self, Piece, Reading, Spool};
 use cistron_score::{Engine, ScoreError};
 use clap::{Args, ValueEnum};
@@ -238,7 +239,13 @@ fn one(
         strands,
         settings.reading,
         &mut sink,
-    )?;
+    )
+    .map_err(|error| match error {
+        ScoreError::Spool(source) => {
+            anyhow::anyhow!("{}: {}", input.out.display(), cannot_write(&source))
+        }
+        error => error.into(),
+    })?;
     let rate = progress.finish();
     let session = files::write(command, input, &spools)?;
     summary::write(command, engine, loaded, settings, input, &spools, &session)?;
