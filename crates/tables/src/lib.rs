@@ -2,10 +2,14 @@
 //!
 //! The one crate that depends on polars.
 
+mod error;
+mod read;
 pub mod write;
 
 use std::path::Path;
 
+pub use error::TableError;
+pub use read::Table;
 pub use write::{Cell, Kind, TableWriter, WriteError};
 
 /// How a table is written down.
