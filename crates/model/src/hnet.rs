@@ -1,6 +1,7 @@
 //! The hierarchical network and its language-model wrapper.
 
 mod decode;
+mod hidden;
 mod latent;
 
 use std::collections::BTreeMap;

@@ -14,9 +14,11 @@
 //! in GELU and GLU, of what the kernels K have gathered.
 
 mod config;
+mod noise;
 mod params;
 pub mod parity;
 mod pgc;
+pub mod properties;
 mod s4d;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::{TensorFile, write_tensors};
 use crate::error::ModelError;
 pub use config::{LyraConfig, Pooling};
+pub use noise::Noise;
 pub use params::{Group, LyraParams};
 use pgc::{Pgc, norm};
 pub use s4d::Form;
@@ -44,6 +47,8 @@ pub struct Lyra {
     gated: Vec<Pgc>,
     blocks: Vec<Block>,
     decoder: (Tensor, Tensor),
+    /// The weight of properties, with the properties of each letter.
+    properties: Option<(Tensor, Tensor)>,
     position: Option<Position>,
     device: Device,
 }
@@ -144,6 +149,10 @@ impl Lyra {
             gated: gated.collect(),
             blocks: (0..config.depth).map(block).collect(),
             decoder: pair("decoder"),
+            properties: config.properties.then(|| {
+                let table = properties::table(config.d_input, device);
+                (params.tensor("properties.weight"), table)
+            }),
             position: (config.pooling == Pooling::Position).then(|| Position {
                 code: params.tensor("position.weight"),
                 pool: params.tensor("pool.weight"),
@@ -152,6 +161,13 @@ impl Lyra {
             params,
             device,
         }
+    }
+
+    /// Another handle on the same parameters, for a worker thread.
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let params = self.params.shallow_clone();
+        Self::with_params(self.config.clone(), params, self.device)
     }
 
     /// The configuration.
@@ -171,25 +187,45 @@ impl Lyra {
 
     /// Outputs for inputs `[B, L, d_input]`: `[B, d_output]`, or `[B, L, d_output]` without
     /// pooling. `mask` `[B, L]` is 1 at the positions of a sequence and 0 at those that fill it
-    /// up on the right; without it all count. `train` switches dropout on.
+    /// up on the right; without it all count. `noise` switches dropout on.
     ///
     /// # Panics
     ///
-    /// With position pooling, which takes letters: see [`Lyra::letters`].
-    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>, train: bool) -> Tensor {
-        self.forward_by(x, mask, train, Form::Auto)
+    /// With position pooling: see [`Lyra::compare`].
+    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>, noise: Option<&Noise>) -> Tensor {
+        self.forward_by(x, mask, noise, Form::Auto)
     }
 
     /// As [`Lyra::forward`], with S4D in the given form.
-    pub fn forward_by(&self, x: &Tensor, mask: Option<&Tensor>, train: bool, form: Form) -> Tensor {
+    pub fn forward_by(
+        &self,
+        x: &Tensor,
+        mask: Option<&Tensor>,
+        noise: Option<&Noise>,
+        form: Form,
+    ) -> Tensor {
         assert!(
             self.position.is_none(),
             "position pooling needs a wild type"
         );
         let mask = mask.map(|mask| mask.to_kind(Kind::Float).unsqueeze(-1));
-        let x = x.linear(&self.encoder.0, Some(&self.encoder.1));
-        let x = self.local(x, mask.as_ref());
-        self.readout(&self.mix(x, train, form), mask.as_ref(), None)
+        let x = self.local(self.encode(x), mask.as_ref());
+        self.readout(&self.mix(x, noise, form), mask.as_ref())
+    }
+
+    /// As [`Lyra::forward`] with position pooling, beside the inputs of a wild type
+    /// `[1, L, d_input]`.
+    ///
+    /// # Panics
+    ///
+    /// When the wild type has another length than the configuration says.
+    pub fn compare(&self, x: &Tensor, wild_type: &Tensor, noise: Option<&Noise>) -> Tensor {
+        let x = self.encode(&Tensor::cat(&[wild_type, x], 0));
+        let x = match &self.position {
+            None => x,
+            Some(Position { code, .. }) => x + code,
+        };
+        self.readout(&self.mix(self.local(x, None), noise, Form::Auto), None)
     }
 
     /// Outputs for letters, i64 `[B, L]` with numbers below `d_input`; `d_input` itself stands
@@ -201,7 +237,12 @@ impl Lyra {
     /// # Panics
     ///
     /// With position pooling, when there is no wild type or another length.
-    pub fn letters(&self, letters: &Tensor, wild_type: Option<&Tensor>, train: bool) -> Tensor {
+    pub fn letters(
+        &self,
+        letters: &Tensor,
+        wild_type: Option<&Tensor>,
+        noise: Option<&Noise>,
+    ) -> Tensor {
         let mask = letters.ne(self.config.d_input);
         let mask = (!bool::try_from(mask.all()).unwrap_or(false))
             .then(|| mask.to_kind(Kind::Float).unsqueeze(-1));
@@ -209,20 +250,18 @@ impl Lyra {
             None => {
                 let x = self.mix(
                     self.local_letters(letters, mask.as_ref()),
-                    train,
+                    noise,
                     Form::Auto,
                 );
-                self.readout(&x, mask.as_ref(), None)
+                self.readout(&x, mask.as_ref())
             }
             Some(Position { pool, .. }) => {
                 let wild_type = wild_type.expect("position pooling needs a wild type");
                 assert_eq!(letters.size()[1], pool.size()[0], "the wild type's length");
                 // In one batch, so that windows are shared with the wild type.
                 let both = Tensor::cat(&[wild_type, letters], 0);
-                let x = self.mix(self.local_letters(&both, None), train, Form::Auto);
-                let rows = letters.size()[0];
-                let difference = x.narrow(0, 1, rows) - x.narrow(0, 0, 1);
-                self.readout(&difference, mask.as_ref(), Some(pool))
+                let x = self.mix(self.local_letters(&both, None), noise, Form::Auto);
+                self.readout(&x, None)
             }
         }
     }
@@ -235,11 +274,23 @@ impl Lyra {
         x
     }
 
+    fn encode(&self, x: &Tensor) -> Tensor {
+        let weight = match &self.properties {
+            None => self.encoder.0.shallow_clone(),
+            Some((weight, table)) => &self.encoder.0 + weight.matmul(&table.transpose(0, 1)),
+        };
+        x.linear(&weight, Some(&self.encoder.1))
+    }
+
     /// The encoder for letters `[B, L]` at `positions`, of a shape that broadcasts to that.
     fn embed(&self, letters: &Tensor, positions: &Tensor) -> Tensor {
         let (weight, bias) = &self.encoder;
         let none = Tensor::zeros([1, self.config.d_model], (Kind::Float, self.device));
-        let table = Tensor::cat(&[weight.transpose(0, 1), none], 0) + bias;
+        let weight = match &self.properties {
+            None => weight.transpose(0, 1),
+            Some((known, table)) => weight.transpose(0, 1) + table.matmul(&known.transpose(0, 1)),
+        };
+        let table = Tensor::cat(&[weight, none], 0) + bias;
         let x = Tensor::embedding(&table, letters, -1, false, false);
         match &self.position {
             None => x,
@@ -287,14 +338,14 @@ impl Lyra {
     }
 
     /// The residual S4D blocks.
-    fn mix(&self, mut x: Tensor, train: bool, form: Form) -> Tensor {
+    fn mix(&self, mut x: Tensor, noise: Option<&Noise>, form: Form) -> Tensor {
         for block in &self.blocks {
-            x = &x + self.block(block, &x, train, form);
+            x = &x + self.block(block, &x, noise, form);
         }
         x
     }
 
-    fn block(&self, block: &Block, x: &Tensor, train: bool, form: Form) -> Tensor {
+    fn block(&self, block: &Block, x: &Tensor, noise: Option<&Noise>, form: Form) -> Tensor {
         let nonlinear = self.config.nonlinear;
         let u = if nonlinear {
             norm(x, &block.norm)
@@ -304,40 +355,45 @@ impl Lyra {
         let y = convolve(&u, &block.forward, block.backward.as_ref(), form) + u * &block.skip;
         let y = if nonlinear { y.gelu("none") } else { y };
         let y = self
-            .drop(y, train)
+            .drop(y, noise)
             .linear(&block.output.0, Some(&block.output.1));
         let y = if nonlinear {
             y.glu(-1)
         } else {
             y.narrow(-1, 0, self.config.d_model)
         };
-        self.drop(y, train)
+        self.drop(y, noise)
     }
 
     /// Leaves out whole channels, the same at every position.
-    fn drop(&self, x: Tensor, train: bool) -> Tensor {
-        if !train || self.config.dropout == 0.0 {
-            return x;
+    fn drop(&self, x: Tensor, noise: Option<&Noise>) -> Tensor {
+        match noise {
+            Some(noise) if self.config.dropout > 0.0 => {
+                let shape = [x.size()[0], 1, x.size()[2]];
+                x * noise.mask(&shape, self.config.dropout, self.device)
+            }
+            _ => x,
         }
-        let shape = [x.size()[0], 1, x.size()[2]];
-        x * Tensor::ones(shape, (Kind::Float, self.device)).dropout(self.config.dropout, true)
     }
 
-    fn readout(&self, x: &Tensor, mask: Option<&Tensor>, pool: Option<&Tensor>) -> Tensor {
+    /// The decoder; with position pooling the first row is the wild type.
+    fn readout(&self, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
         let (weight, bias) = &self.decoder;
         let over = [1i64].as_slice();
-        let pooled = match (self.config.pooling, mask, pool) {
+        let sum = |x: Tensor| x.sum_dim_intlist(over, false, Kind::Float);
+        let pooled = match (self.config.pooling, mask, &self.position) {
             (Pooling::None, ..) => x.shallow_clone(),
             (Pooling::Mean, None, _) => x.mean_dim(over, false, Kind::Float),
             (Pooling::Mean, Some(mask), _) => {
                 let count = mask
                     .sum_dim_intlist(over, false, Kind::Float)
                     .clamp_min(1.0);
-                (x * mask).sum_dim_intlist(over, false, Kind::Float) / count
+                sum(x * mask) / count
             }
-            (Pooling::Position, _, pool) => {
-                let pool = pool.expect("the weights of position pooling");
-                (x * pool).sum_dim_intlist(over, false, Kind::Float)
+            (Pooling::Position, _, position) => {
+                let pool = &position.as_ref().expect("position pooling").pool;
+                let pooled = sum(x * pool);
+                pooled.narrow(0, 1, x.size()[0] - 1) - pooled.narrow(0, 0, 1)
             }
         };
         pooled.linear(weight, Some(bias))

@@ -80,7 +80,7 @@ fn gradients_are_slopes() {
         });
         let x = one_hot(&letters(2, 9, 1));
         let value = || {
-            lyra.forward_by(&x, None, false, Form::Direct)
+            lyra.forward_by(&x, None, None, Form::Direct)
                 .sum(Kind::Double)
         };
         value().backward();
@@ -120,8 +120,8 @@ proptest! {
         let changes = letters(rows, length, seed + 1);
         let keep = Tensor::rand([rows, length], (Kind::Float, Device::Cpu)).gt(0.03);
         let x = base.expand([rows, length], false).where_self(&keep, &changes);
-        let expected = lyra.forward(&one_hot(&x), None, false);
-        prop_assert!(relative(&lyra.letters(&x, None, false), &expected) < 1e-5);
+        let expected = lyra.forward(&one_hot(&x), None, None);
+        prop_assert!(relative(&lyra.letters(&x, None, None), &expected) < 1e-5);
     }
 
     /// What fills up a batch on the right changes nothing.
@@ -129,13 +129,13 @@ proptest! {
     fn padding_changes_nothing(length in 1i64..30, more in 1i64..20, seed in 0i64..99) {
         let lyra = network(|_| ());
         let x = letters(1, length, seed);
-        let alone = lyra.letters(&x, None, false);
+        let alone = lyra.letters(&x, None, None);
         let padded = x.pad([0, more], "constant", 20.0);
         let other = letters(1, length + more, seed + 1);
-        let both = lyra.letters(&Tensor::cat(&[&padded, &other], 0), None, false);
+        let both = lyra.letters(&Tensor::cat(&[&padded, &other], 0), None, None);
         prop_assert!(relative(&both.narrow(0, 0, 1), &alone) < 1e-5);
         let mask = padded.ne(20);
-        let dense = lyra.forward(&one_hot(&padded), Some(&mask), false);
+        let dense = lyra.forward(&one_hot(&padded), Some(&mask), None);
         prop_assert!(relative(&dense, &alone) < 1e-5);
     }
 
@@ -146,7 +146,7 @@ proptest! {
         let lyra = network(|config| (config.causal, config.pooling) = (true, Pooling::None));
         let x = letters(1, length, seed);
         let other = Tensor::cat(&[x.narrow(1, 0, at), letters(1, length - at, seed + 1)], 1);
-        let (a, b) = (lyra.letters(&x, None, false), lyra.letters(&other, None, false));
+        let (a, b) = (lyra.letters(&x, None, None), lyra.letters(&other, None, None));
         prop_assert!(relative(&a.narrow(1, 0, at), &b.narrow(1, 0, at)) < 1e-5);
     }
 }
@@ -163,7 +163,7 @@ fn without_products_landscapes_are_additive() {
                 let other = (wild_type.int64_value(&[0, site]) + 7) % 20;
                 let _ = x.narrow(1, site, 1).fill_(other);
             }
-            lyra.letters(&x, None, false).double_value(&[0, 0])
+            lyra.letters(&x, None, None).double_value(&[0, 0])
         };
         let single = (mutant(&[5]) - mutant(&[])).abs();
         let pair = mutant(&[5, 6]) - mutant(&[5]) - mutant(&[6]) + mutant(&[]);
@@ -179,7 +179,7 @@ fn without_products_landscapes_are_additive() {
 fn the_wild_type_has_no_difference_to_itself() {
     let lyra = network(|config| (config.pooling, config.length) = (Pooling::Position, Some(12)));
     let wild_type = letters(1, 12, 3);
-    let y = lyra.letters(&wild_type, Some(&wild_type), false);
+    let y = lyra.letters(&wild_type, Some(&wild_type), None);
     let bias = lyra
         .params()
         .iter()
@@ -197,9 +197,9 @@ fn position_pooling_does_not_depend_on_batch_mates() {
     let wild_type = letters(1, 12, 3);
     let keep = Tensor::rand([90, 12], (Kind::Float, Device::Cpu)).gt(0.05);
     let x = wild_type.where_self(&keep, &letters(90, 12, 4));
-    let all = lyra.letters(&x, Some(&wild_type), false);
+    let all = lyra.letters(&x, Some(&wild_type), None);
     for row in [0, 17, 89] {
-        let alone = lyra.letters(&x.narrow(0, row, 1), Some(&wild_type), false);
+        let alone = lyra.letters(&x.narrow(0, row, 1), Some(&wild_type), None);
         let error = (alone - all.narrow(0, row, 1))
             .abs()
             .max()

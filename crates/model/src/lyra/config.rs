@@ -50,6 +50,10 @@ pub struct LyraConfig {
     pub pooling: Pooling,
     /// Length of the wild type, for [`Pooling::Position`] alone.
     pub length: Option<i64>,
+    /// What is known of amino acids, beside their letters; for 20 letters, or 21 with a stop. Not
+    /// of the published network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub properties: bool,
 }
 
 impl Default for LyraConfig {
@@ -68,6 +72,7 @@ impl Default for LyraConfig {
             nonlinear: true,
             pooling: Pooling::Mean,
             length: None,
+            properties: false,
         }
     }
 }
@@ -121,6 +126,10 @@ impl LyraConfig {
         if self.causal && self.bidirectional {
             let problem = "a kernel that looks both ways is not causal; take one of them";
             return refuse("bidirectional", problem.into());
+        }
+        if self.properties && !(20..=21).contains(&self.d_input) {
+            let problem = "goes with the 20 amino acids as input, or 21 with a stop";
+            return refuse("properties", problem.into());
         }
         match (self.pooling, self.length) {
             (Pooling::Position, Some(length)) if length > 0 => Ok(()),

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{LyraConfig, Pooling};
+use super::properties::PROPERTIES;
 use crate::checkpoint::TensorFile;
 use crate::error::ModelError;
 use crate::params::stream;
@@ -108,6 +109,13 @@ impl LyraParams {
             .map(|(name, (tensor, group))| (name.as_str(), tensor, *group))
     }
 
+    pub(super) fn shallow_clone(&self) -> Self {
+        let clone = |(name, (tensor, group)): (&String, &(Tensor, Group))| {
+            (name.clone(), (tensor.shallow_clone(), *group))
+        };
+        Self(self.0.iter().map(clone).collect())
+    }
+
     /// Number of values in all tensors.
     pub fn count(&self) -> usize {
         self.0.values().map(|(tensor, _)| tensor.numel()).sum()
@@ -188,6 +196,10 @@ fn specs(config: &LyraConfig) -> Vec<Spec> {
             let normal = Init::Normal(0.5f64.sqrt());
             push(format!("{kernel}.C"), &[d, half, 2], Plain, normal);
         }
+    }
+    if config.properties {
+        let init = Init::FanIn(PROPERTIES);
+        push("properties.weight".into(), &[d, PROPERTIES], Weight, init);
     }
     if let (Pooling::Position, Some(length)) = (config.pooling, config.length) {
         let (code, small) = (Init::Normal(0.3), Init::Constant(0.25));

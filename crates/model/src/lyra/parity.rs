@@ -69,10 +69,10 @@ pub fn check(path: &Path, device: Device) -> Result<LyraParity, ModelError> {
     let distance = |a: &Tensor, b: &Tensor| ((a - b).norm() / b.norm()).double_value(&[]);
     let mut outputs = 0.0f64;
     for form in [Form::Direct, Form::Recurrence] {
-        let y = tch::no_grad(|| lyra.forward_by(&x, None, false, form));
+        let y = tch::no_grad(|| lyra.forward_by(&x, None, None, form));
         outputs = outputs.max(distance(&y, &expected));
     }
-    let y = lyra.forward_by(&x, None, false, Form::Fft);
+    let y = lyra.forward_by(&x, None, None, Form::Fft);
     outputs = outputs.max(distance(&y, &expected));
     (y * get("dy")?).sum(tch::Kind::Float).backward();
     let (mut gradients, mut worst_gradient) = (distance(&x.grad(), &get("dx")?), "x".to_owned());
