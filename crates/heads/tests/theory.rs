@@ -1,0 +1,231 @@
+//! What the parts of a head can and cannot learn, on landscapes that are known.
+
+use std::sync::atomic::AtomicBool;
+
+use cistron_heads::baseline::Baseline;
+use cistron_heads::dataset::{Columns, Dataset, Task};
+use cistron_heads::epistasis::{Genotype, interaction, subsets};
+use cistron_heads::folder::{self, Head};
+use cistron_heads::folds::{Folds, Plan};
+use cistron_heads::run::{self, Options, Outcome, Pool};
+use cistron_heads::scale::Transform;
+use cistron_heads::trainer::Training;
+use cistron_model::lyra::LyraConfig;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::Device;
+
+/// Sequences of `length` letters A, where each of `sites` may have another letter of its own, with
+/// the value that `f` gives to what has changed.
+fn table(
+    length: usize,
+    sites: &[(usize, u8)],
+    rows: usize,
+    f: fn(&dyn Fn(usize) -> f64) -> f64,
+) -> Dataset {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut text = "s,y\n".to_owned();
+    for _ in 0..rows {
+        let mut sequence = vec![b'A'; length];
+        for &(site, letter) in sites {
+            if rng.gen_bool(0.5) {
+                sequence[site] = letter;
+            }
+        }
+        let changed = |site: usize| f64::from(u8::from(sequence[site] != b'A'));
+        let value = f(&changed) + 1e-6 * rng.gen_range(0.0..1.0);
+        text += &format!("{},{value}\n", String::from_utf8_lossy(&sequence));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("t.csv");
+    std::fs::write(&path, text).expect("a table");
+    let columns = Columns {
+        sequence: Some("s".into()),
+        targets: vec!["y".into()],
+        wild_type: Some("A".repeat(length)),
+        molecule: Some(cistron_heads::alphabet::Molecule::Protein),
+        ..Columns::default()
+    };
+    Dataset::read(&path, &columns, Task::Regression).expect("a good table")
+}
+
+fn options(pool: Pool, change: impl FnOnce(&mut LyraConfig)) -> Options {
+    let mut lyra = LyraConfig {
+        d_model: 32,
+        d_state: 32,
+        dropout: 0.0,
+        ..LyraConfig::default()
+    };
+    change(&mut lyra);
+    Options {
+        task: Task::Regression,
+        lyra,
+        pool,
+        training: Training {
+            epochs: 40,
+            batch: 32,
+            rate: 4e-3,
+            decay: 0.0,
+            patience: 40,
+            ..Training::default()
+        },
+        ensemble: 1,
+        plan: Plan {
+            folds: Folds::Random,
+            count: 5,
+            test: vec![0],
+            order: 2,
+            validation: 0.1,
+            seed: 1,
+        },
+        test: true,
+        transform: Transform::None,
+        baselines: vec![Baseline::AdditiveRidge],
+        margin: None,
+        threads: 2,
+        device: Device::Cpu,
+        command: String::new(),
+        tool_version: String::new(),
+    }
+}
+
+fn train(data: &Dataset, options: &Options) -> Outcome {
+    run::run(data, options, None, &AtomicBool::new(false), &|_| ()).expect("a run")
+}
+
+/// What a trained head says of genotypes.
+fn predict(outcome: &Outcome, data: &Dataset, genotypes: &[Genotype]) -> Vec<f64> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut description = outcome.description.clone();
+    let members: Vec<Vec<_>> = outcome.members.iter().map(|m| m.iter().collect()).collect();
+    folder::save(folder.path(), &mut description, &members).expect("a saved head");
+    let head = Head::load(folder.path(), Device::Cpu).expect("a head");
+    let wild_type = data.wild_type.as_ref().expect("a wild type");
+    let sequences: Vec<Vec<u8>> = genotypes
+        .iter()
+        .map(|genotype| {
+            let mut sequence = wild_type.clone();
+            genotype
+                .iter()
+                .for_each(|&(site, letter)| sequence[site] = letter);
+            sequence
+        })
+        .collect();
+    let rows: Vec<&[u8]> = sequences.iter().map(Vec::as_slice).collect();
+    let predicted = head
+        .predict(&rows, Device::Cpu, false)
+        .expect("predictions");
+    predicted.iter().map(|p| p.values[0]).collect()
+}
+
+fn eps(outcome: &Outcome, data: &Dataset, sites: &[(usize, u8)]) -> f64 {
+    let encode =
+        |&(site, letter): &(usize, u8)| (site, data.alphabet.encode(letter).expect("a letter"));
+    let set: Genotype = sites.iter().map(encode).collect();
+    interaction(&predict(outcome, data, &subsets(&set)))
+}
+
+#[test]
+fn without_products_only_sums_are_fitted() {
+    let sites = [
+        (2, b'C'),
+        (3, b'D'),
+        (5, b'E'),
+        (8, b'F'),
+        (11, b'G'),
+        (13, b'H'),
+    ];
+    let data = table(16, &sites, 400, |c| {
+        c(2) - 2.0 * c(3) + 3.0 * c(8) + 4.0 * c(5) * c(11)
+    });
+    let outcome = train(&data, &options(Pool::Mean, |lyra| lyra.nonlinear = false));
+    for pair in [
+        [sites[0], sites[1]],
+        [sites[2], sites[4]],
+        [sites[3], sites[5]],
+    ] {
+        let eps = eps(&outcome, &data, &pair);
+        assert!(eps.abs() < 1e-3, "{pair:?}: {eps}");
+    }
+    // And what an additive model can fit is fitted: as well as by ridge.
+    let fold = &outcome.report.folds[0];
+    let (head, ridge) = (
+        fold.head.r2.expect("R2"),
+        fold.baselines[0].test.r2.expect("R2"),
+    );
+    assert!(head > ridge - 0.1, "{head} beside {ridge}");
+}
+
+/// A pair 40 letters apart, among others that add up: state spaces learn it; gated convolutions,
+/// which see five letters, do not.
+#[test]
+fn distant_pairs_need_a_state_space() {
+    let sites = [
+        (3, b'C'),
+        (43, b'D'),
+        (12, b'E'),
+        (22, b'F'),
+        (30, b'G'),
+        (36, b'H'),
+    ];
+    let planted = |c: &dyn Fn(usize) -> f64| {
+        0.3 * (c(12) + c(22) - c(30) - c(36)) + 2.0 * (c(3) - 0.5) * (c(43) - 0.5) * 2.0
+    };
+    let rows = 640;
+    let data = table(48, &sites, rows, planted);
+    let eps_of = |depth: i64| {
+        let mut options = options(Pool::Mean, |lyra| lyra.depth = depth);
+        options.training.epochs = 120;
+        eps(&train(&data, &options), &data, &sites[..2])
+    };
+    let (with, without) = (eps_of(1), eps_of(0));
+    assert!((with - 4.0).abs() < 1.0, "planted 4, found {with}");
+    assert!(without.abs() < 0.4, "out of reach, found {without}");
+}
+
+#[test]
+fn a_planted_triple_is_recovered() {
+    let sites: Vec<(usize, u8)> = (0..9).map(|i| (i, b"CDEFGHIKL"[i])).collect();
+    let planted = |c: &dyn Fn(usize) -> f64| {
+        let sum: f64 = (0..9).map(|i| (i as f64 - 4.0) * 0.2 * c(i)).sum();
+        sum + 3.0 * c(1) * c(4) * c(7)
+    };
+    let data = table(9, &sites, 1_200, planted);
+    let mut options = options(Pool::Position, |lyra| lyra.properties = false);
+    options.training.epochs = 80;
+    let outcome = train(&data, &options);
+    let triple =
+        |a: usize, b: usize, c: usize| eps(&outcome, &data, &[sites[a], sites[b], sites[c]]);
+    let found = triple(1, 4, 7);
+    assert!((found - 3.0).abs() < 0.75, "planted 3, found {found}");
+    for other in [triple(0, 2, 3), triple(1, 4, 8), triple(2, 5, 8)] {
+        assert!(other.abs() < 0.75, "nothing planted, found {other}");
+    }
+}
+
+/// Threads change nothing: neither predictions nor epochs.
+#[test]
+fn threads_change_nothing() {
+    let sites = [
+        (2, b'C'),
+        (3, b'D'),
+        (5, b'E'),
+        (7, b'F'),
+        (9, b'G'),
+        (10, b'H'),
+    ];
+    let data = table(12, &sites, 300, |c| c(2) * c(3) + c(5) - c(9) * c(10));
+    let run = |threads: usize| {
+        let mut options = options(Pool::Position, |lyra| lyra.dropout = 0.2);
+        options.training.epochs = 3;
+        options.threads = threads;
+        options.baselines = Baseline::ALL.to_vec();
+        let outcome = train(&data, &options);
+        let rows = outcome
+            .predictions
+            .iter()
+            .map(|p| (p.row, p.head.clone(), p.baselines.clone()));
+        rows.collect::<Vec<_>>()
+    };
+    assert_eq!(run(1), run(4));
+}
