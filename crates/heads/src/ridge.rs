@@ -176,11 +176,9 @@ impl Ridge {
             }
             let image = apply(&direction);
             let step = size / dot(&direction, &image);
-            for i in 0..weights.len() {
-                weights[i] += step * direction[i];
-                residual[i] -= step * image[i];
-                z[i] = residual[i] * scale[i];
-            }
+            add(&mut weights, step, &direction);
+            add(&mut residual, -step, &image);
+            z = residual.iter().zip(&scale).map(|(r, s)| r * s).collect();
             let next = dot(&residual, &z);
             let part = next / size;
             size = next;
@@ -199,6 +197,13 @@ impl Ridge {
     }
 }
 
+/// `to + part * what`, in place.
+fn add(to: &mut [f64], part: f64, what: &[f64]) {
+    to.iter_mut()
+        .zip(what)
+        .for_each(|(to, what)| *to += part * what);
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
@@ -212,6 +217,7 @@ mod tests {
     }
 
     /// Values of one-hot ridge in its plain form, solved densely.
+    #[allow(clippy::needless_range_loop)]
     fn dense(sequences: &[Vec<u8>], values: &[f64], penalty: f64) -> Vec<f64> {
         let n = values.len();
         let centre = values.iter().sum::<f64>() / n as f64;

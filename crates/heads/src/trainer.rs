@@ -336,6 +336,12 @@ fn gradients(
             .map(|(t, _)| t)
             .collect();
         let mut results = Tensor::run_backward(&[&loss], &leaves, false, false);
+        for (result, leaf) in results.iter_mut().zip(&leaves) {
+            // What the loss does not depend on has no gradient at all.
+            if !result.defined() {
+                *result = leaf.zeros_like();
+            }
+        }
         results.push(loss.detach());
         results
     };

@@ -9,6 +9,7 @@ mod eval;
 mod gather;
 mod generate;
 mod genes;
+mod head;
 mod model;
 mod pretrain;
 mod saturate;
@@ -39,6 +40,9 @@ pub enum Command {
     Gather(gather::Gather),
     /// Write chunk boundaries and information as genome-browser tracks
     Tracks(tracks::Tracks),
+    /// Learn fitness and other labels from a table
+    #[command(subcommand)]
+    Head(head::HeadCommand),
     /// Continue sequences with a model
     Generate(generate::Generate),
     /// Look into models
@@ -66,6 +70,7 @@ pub fn run(global: &Global, command: Command) -> anyhow::Result<()> {
         Command::Score(command) => score::run(global, command),
         Command::Gather(command) => gather::run(global, &command),
         Command::Tracks(command) => tracks::run(global, command),
+        Command::Head(command) => head::run(global, command),
         Command::Generate(command) => generate::run(global, command),
         Command::Model(command) => model::run(global, command),
         Command::Bench(command) => bench::run(global, command),

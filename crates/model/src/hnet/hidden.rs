@@ -1,6 +1,5 @@
 //! What a model makes of tokens, before it says what comes next.
 
-use cistron_kernels::{Layout, Packed};
 use tch::{Kind, Tensor};
 
 use super::HNet;
@@ -14,9 +13,7 @@ impl HNet {
     ///
     /// As [`HNet::forward`].
     pub fn hidden(&self, tokens: &Tensor, lengths: &[i64]) -> (Tensor, Vec<Routing>) {
-        let tokens = tokens.to_device(self.device);
-        let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
-        let x = Packed::new(x, Layout::new(lengths, self.device));
+        let x = self.embed(tokens, lengths);
         let mut routing = Vec::new();
         let (y, _) = self
             .backbone
