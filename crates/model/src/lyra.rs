@@ -67,6 +67,8 @@ struct Block {
     forward: Kernel,
     backward: Option<Kernel>,
     skip: Tensor,
+    /// The weight as it is stored, `[2 D, D, 1]`: a view of it would lose track of the gradient
+    /// when an optimizer changes it in place.
     output: (Tensor, Tensor),
 }
 
@@ -140,7 +142,7 @@ impl Lyra {
                     .bidirectional
                     .then(|| kernel(format!("{prefix}s4d.kernel_backward"))),
                 skip: params.tensor(&format!("{prefix}s4d.D")),
-                output: (weight.squeeze_dim(-1), bias),
+                output: (weight, bias),
             }
         };
         let gated = (1..=config.expansions.len()).map(|number| Pgc::new(&config, number, &params));
@@ -356,7 +358,7 @@ impl Lyra {
         let y = if nonlinear { y.gelu("none") } else { y };
         let y = self
             .drop(y, noise)
-            .linear(&block.output.0, Some(&block.output.1));
+            .linear(&block.output.0.squeeze_dim(-1), Some(&block.output.1));
         let y = if nonlinear {
             y.glu(-1)
         } else {
