@@ -102,6 +102,19 @@ pub enum Numerics {
     Parity,
 }
 
+/// What decides where chunks start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chunking {
+    /// The router, from the data.
+    #[default]
+    Learned,
+    /// Every N-th token of a sequence, N being the stage's ratio: a control.
+    Stride,
+    /// One token in N on average, by a hash of its place in the sequence: a control.
+    Random,
+}
+
 /// What the upstream configuration lacks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -111,6 +124,9 @@ pub struct Extension {
     pub alphabet: Option<Alphabet>,
     /// Target N of each routed stage: one chunk in N tokens.
     pub ratio: Vec<f64>,
+    /// What decides where chunks start; the controls need a ratio for each routed stage.
+    #[serde(skip_serializing_if = "is_default")]
+    pub chunking: Chunking,
     /// Weight of the ratio losses.
     pub alpha: f64,
     /// Learning-rate multiplier of each stage, outermost first; by default all 1.
@@ -130,6 +146,7 @@ impl Default for Extension {
         Self {
             alphabet: None,
             ratio: Vec::new(),
+            chunking: Chunking::default(),
             alpha: 0.015,
             lr_multipliers: Vec::new(),
             numerics: Numerics::default(),
@@ -164,6 +181,10 @@ pub struct Config {
     /// What upstream lacks.
     #[serde(default)]
     pub cistron: Extension,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn bytes_vocabulary() -> i64 {

@@ -50,7 +50,7 @@ pub(crate) enum StageCache {
 #[derive(Debug)]
 pub(crate) struct RoutedCache {
     pub encoder: Vec<LayerCache>,
-    /// Whether each sequence has had a token: bool `[sequences]`, on the device.
+    /// Tokens that each sequence has had: i64 `[sequences]`, on the device.
     pub seen: Tensor,
     /// The encoder's last output: `[sequences, width]`.
     pub last: Tensor,

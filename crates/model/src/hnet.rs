@@ -72,7 +72,7 @@ impl Stage {
                 decoder,
             } => Network::Routed(Box::new(Routed {
                 encoder: stack(encoder, "encoder"),
-                router: Router::new(prefix, params, config.cistron.numerics),
+                router: Router::new(config, stage, prefix, params),
                 residual_weight: params.tensor(&format!("{prefix}residual_proj.weight")),
                 residual_bias: params.tensor(&format!("{prefix}residual_proj.bias")),
                 inner: Self::new(
@@ -154,7 +154,7 @@ impl Stage {
                 let zeros = || Tensor::zeros([sequences, width], (Kind::Float, options.1));
                 StageState::Routed(Box::new(RoutedState {
                     encoder: stage.encoder.empty_state(sequences, options),
-                    seen: vec![false; sequences as usize],
+                    seen: vec![0; sequences as usize],
                     last: zeros(),
                     average: zeros(),
                     inner: stage.inner.empty_state(sequences, width, options),
@@ -249,7 +249,7 @@ impl Routed {
         let device = x.device();
         let encoded = self.encoder.step(x, rows, &mut state.encoder, compute);
         let residual = self.residual(&encoded);
-        let seen: Vec<bool> = rows
+        let seen: Vec<i64> = rows
             .list
             .iter()
             .map(|&row| state.seen[row as usize])
@@ -258,7 +258,7 @@ impl Routed {
         let prob = self.router.step(&rows.take(&state.last), &encoded, &seen);
         rows.put(&mut state.last, encoded.shallow_clone());
         for &row in &rows.list {
-            state.seen[row as usize] = true;
+            state.seen[row as usize] += 1;
         }
         let decided =
             Vec::<bool>::try_from(&prob.gt(0.5).to_device(Device::Cpu)).expect("bool mask");
@@ -295,8 +295,8 @@ impl Routed {
     }
 }
 
-/// The last vector of each sequence, and whether there has been one.
-fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec<bool>) {
+/// The last vector of each sequence, and how many there have been.
+fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec<i64>) {
     let layout = &encoded.layout;
     let width = encoded.values.size()[1];
     let device = encoded.values.device();
@@ -306,7 +306,7 @@ fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec
     };
     let mut seen = match initial {
         Some(state) => state.seen.clone(),
-        None => vec![false; layout.lengths().len()],
+        None => vec![0; layout.lengths().len()],
     };
     let ended: Vec<usize> = (0..seen.len())
         .filter(|&row| layout.lengths()[row] > 0)
@@ -321,8 +321,8 @@ fn last_vectors(encoded: &Packed, initial: Option<&RoutedState>) -> (Tensor, Vec
         let vectors = encoded.values.index_select(0, &tensor(&ends));
         last = last.index_copy(0, &tensor(&rows), &vectors.to_kind(last.kind()));
     }
-    for row in ended {
-        seen[row] = true;
+    for (seen, length) in seen.iter_mut().zip(layout.lengths()) {
+        *seen += length;
     }
     (last, seen)
 }

@@ -22,11 +22,12 @@ pub mod lyra;
 pub mod mixer;
 pub mod params;
 mod routing;
+mod rule;
 pub mod state;
 
 pub use cistron_kernels::{Layout, Packed};
 pub use compute::{Checkpointing, Compute, Every, Precision};
-pub use config::{Config, Numerics};
+pub use config::{Chunking, Config, Numerics};
 pub use error::ModelError;
 pub use hnet::{HNet, Output};
 pub use loss::{RatioStatistics, ratio_loss};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use cistron_kernels::{Layout, Packed, ema, upload};
 use tch::{Device, Kind, Tensor};
 
-use crate::config::Numerics;
+use crate::config::{Config, Numerics};
 use crate::params::Params;
+use crate::rule::Rule;
 
 /// Clamp of the probabilities in the dechunk layer.
 const FLOOR: f64 = 1e-4;
@@ -31,6 +32,7 @@ pub(crate) struct Router {
     q: Tensor,
     k: Tensor,
     numerics: Numerics,
+    rule: Option<Rule>,
 }
 
 /// A packed batch cut into chunks.
@@ -46,13 +48,14 @@ pub(crate) struct Chunked {
 }
 
 impl Router {
-    pub fn new(prefix: &str, params: &Params, numerics: Numerics) -> Self {
+    pub fn new(config: &Config, stage: usize, prefix: &str, params: &Params) -> Self {
         let get =
             |name: &str| params.tensor(&format!("{prefix}routing_module.{name}_proj_layer.weight"));
         Self {
             q: get("q"),
             k: get("k"),
-            numerics,
+            numerics: config.cistron.numerics,
+            rule: Rule::new(config.cistron.chunking, config.ratio(stage)),
         }
     }
 
@@ -75,12 +78,12 @@ impl Router {
     }
 
     /// Cuts `x` into chunks. `before` holds the last vector of each sequence
-    /// `[sequences, width]` and whether there was one; the first token ever is a boundary.
+    /// `[sequences, width]` and its number of tokens so far; the first token ever is a boundary.
     /// A `share` overrules the probabilities (see `Compute::selection`).
     pub fn chunk(
         &self,
         x: &Packed,
-        before: Option<(&Tensor, &[bool])>,
+        before: Option<(&Tensor, &[i64])>,
         share: Option<f64>,
     ) -> (Chunked, Routing) {
         let (layout, device) = (&x.layout, x.values.device());
@@ -95,29 +98,39 @@ impl Router {
             .collect();
         let first: Vec<i64> = starts
             .iter()
-            .filter(|(row, _)| before.is_none_or(|(_, seen)| !seen[*row]))
+            .filter(|(row, _)| before.is_none_or(|(_, seen)| seen[*row] == 0))
             .map(|&(_, offset)| offset)
             .collect();
         let rows: Vec<i64> = starts.iter().map(|&(row, _)| row as i64).collect();
         let offsets: Vec<i64> = starts.iter().map(|&(_, offset)| offset).collect();
         let tensor = |list: &[i64]| upload(list, device);
 
-        let mut previous = Tensor::cat(
-            &[
-                x.values.narrow(0, 0, total.min(1)),
-                x.values.narrow(0, 0, (total - 1).max(0)),
-            ],
-            0,
-        );
-        if let Some((last, _)) = before {
-            let last = last
-                .index_select(0, &tensor(&rows))
-                .to_kind(previous.kind());
-            previous = previous.index_copy(0, &tensor(&offsets), &last);
-        }
-        let prob = self
-            .probability(&previous, &x.values)
-            .index_fill(0, &tensor(&first), 1.0);
+        let prob = match self.rule {
+            Some(rule) => {
+                let seen = before.map(|(_, seen)| tensor(seen).index_select(0, &layout.rows()));
+                rule.starts(&match seen {
+                    Some(seen) => layout.positions() + seen,
+                    None => layout.positions().shallow_clone(),
+                })
+            }
+            None => {
+                let mut previous = Tensor::cat(
+                    &[
+                        x.values.narrow(0, 0, total.min(1)),
+                        x.values.narrow(0, 0, (total - 1).max(0)),
+                    ],
+                    0,
+                );
+                if let Some((last, _)) = before {
+                    let last = last
+                        .index_select(0, &tensor(&rows))
+                        .to_kind(previous.kind());
+                    previous = previous.index_copy(0, &tensor(&offsets), &last);
+                }
+                self.probability(&previous, &x.values)
+                    .index_fill(0, &tensor(&first), 1.0)
+            }
+        };
         let mask = match share {
             None => prob.gt(0.5),
             Some(share) => spread(total, share, device).index_fill(0, &tensor(&first), 1),
@@ -147,11 +160,15 @@ impl Router {
         )
     }
 
-    /// One token: `previous` and `current` `[rows, width]`, and whether there was a token before,
-    /// bool `[rows]`; probability fp32 `[rows]`.
+    /// One token: `previous` and `current` `[rows, width]`, and the number of tokens before,
+    /// i64 `[rows]`; probability fp32 `[rows]`.
     pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &Tensor) -> Tensor {
-        self.probability(previous, current)
-            .masked_fill(&seen.logical_not(), 1.0)
+        match self.rule {
+            Some(rule) => rule.starts(seen),
+            None => self
+                .probability(previous, current)
+                .masked_fill(&seen.eq(0), 1.0),
+        }
     }
 
     /// The probability as the dechunk layer uses it.

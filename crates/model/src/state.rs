@@ -55,8 +55,8 @@ pub(crate) enum StageState {
 #[derive(Debug)]
 pub(crate) struct RoutedState {
     pub encoder: Vec<LayerState>,
-    /// Whether each sequence has had a token; its first is always a boundary.
-    pub seen: Vec<bool>,
+    /// Tokens that each sequence has had; its first is always a boundary.
+    pub seen: Vec<i64>,
     /// The encoder's last output: `[sequences, width]`.
     pub last: Tensor,
     /// The dechunk layer's running average: `[sequences, width]`, fp32.
@@ -117,9 +117,7 @@ impl Part for StageState {
             Self::Main(layers) => visit_layers(layers, &format!("{prefix}main_network."), visitor),
             Self::Routed(state) => {
                 visit_layers(&mut state.encoder, &format!("{prefix}encoder."), visitor);
-                let mut seen = state.seen.iter().map(|&seen| i64::from(seen)).collect();
-                visitor.counts(format!("{prefix}routing_module.seen"), &mut seen);
-                state.seen = seen.iter().map(|&seen| seen != 0).collect();
+                visitor.counts(format!("{prefix}routing_module.seen"), &mut state.seen);
                 visitor.tensor(format!("{prefix}routing_module.last"), &mut state.last);
                 visitor.tensor(format!("{prefix}dechunk_layer.average"), &mut state.average);
                 state

@@ -1,6 +1,6 @@
 //! Which configurations describe a model.
 
-use super::{Config, PerStage};
+use super::{Chunking, Config, PerStage};
 use crate::ModelError;
 use crate::arch::MixerKind;
 
@@ -169,6 +169,12 @@ impl Config {
                     "{} values for {routed} routed stage(s)",
                     extension.ratio.len()
                 ),
+            );
+        }
+        if extension.chunking != Chunking::Learned && extension.ratio.is_empty() && routed > 0 {
+            return fail(
+                "cistron.chunking",
+                "stride and random need cistron.ratio, a value for each routed stage".into(),
             );
         }
         if let Some(bad) = extension

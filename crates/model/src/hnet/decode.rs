@@ -1,6 +1,6 @@
 //! One token of every row through all stages, with a mask for the rows whose memory changes.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::{HNet, Network, Routed, Stage};
 use crate::compute::Compute;
@@ -49,7 +49,7 @@ impl Routed {
         let residual = self.residual(&encoded);
         let prob = self.router.step(&cache.last, &encoded, &cache.seen);
         put(&mut cache.last, mask, &encoded);
-        let _ = cache.seen.logical_or_(mask);
+        cache.seen += mask.to_kind(Kind::Int64);
         let starting = prob.gt(0.5).logical_and(mask);
         let z = self
             .inner
