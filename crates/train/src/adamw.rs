@@ -1,4 +1,5 @@
-//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2).
+//! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2), and beside it, where the
+//! configuration says so, [`muon`] for the matrices.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +11,8 @@ use tch::{Kind, Tensor};
 
 use crate::TrainError;
 use crate::buckets::{Stretch, flat};
-use crate::config::OptimizerConfig;
+use crate::config::{OptimizerConfig, OptimizerKind};
+use crate::muon;
 use crate::workers::Gradients;
 
 /// Key of the step count in the file's metadata.
@@ -134,6 +136,7 @@ impl AdamW {
     pub fn step(&mut self, params: &Params, gradients: &Gradients, lr: f64) {
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
+        self.step_matrices(params, gradients, lr);
         if self.on_gpu() {
             return self.step_at_once(params, gradients, lr);
         }
@@ -141,9 +144,11 @@ impl AdamW {
         let (correction1, correction2) = (1.0 - beta1.powi(power), 1.0 - beta2.powi(power));
         tch::no_grad(|| {
             for (name, param) in params.iter() {
-                let (Some(gradient), Some(moments)) =
-                    (gradients.get(name), self.moments.get_mut(name))
-                else {
+                let (Some(gradient), Some(moments), false) = (
+                    gradients.get(name),
+                    self.moments.get_mut(name),
+                    self.settings.takes_muon(name),
+                ) else {
                     continue;
                 };
                 let rate = lr * param.lr_multiplier;
@@ -165,6 +170,26 @@ impl AdamW {
         });
     }
 
+    /// Muon's part of a step; its momentum is kept as the first moment.
+    fn step_matrices(&self, params: &Params, gradients: &Gradients, lr: f64) {
+        let members = params.iter().filter_map(|(name, param)| {
+            if !self.settings.takes_muon(name) {
+                return None;
+            }
+            Some(muon::Member {
+                value: &param.tensor,
+                gradient: gradients.get(name)?.shallow_clone(),
+                momentum: &self.moments.get(name)?.first,
+                rate: lr * param.lr_multiplier,
+                decay: match param.weight_decay {
+                    true => self.settings.weight_decay,
+                    false => 0.0,
+                },
+            })
+        });
+        muon::step(members.collect());
+    }
+
     fn on_gpu(&self) -> bool {
         let any = self.moments.values().next();
         any.is_some_and(|moments| moments.first.device().is_cuda())
@@ -175,8 +200,11 @@ impl AdamW {
     fn step_at_once(&self, params: &Params, gradients: &Gradients, lr: f64) {
         let mut groups: BTreeMap<(u64, u64), Vec<Member<'_>>> = BTreeMap::new();
         for (name, param) in params.iter() {
-            let (Some(gradient), Some(moments)) = (gradients.get(name), self.moments.get(name))
-            else {
+            let (Some(gradient), Some(moments), false) = (
+                gradients.get(name),
+                self.moments.get(name),
+                self.settings.takes_muon(name),
+            ) else {
                 continue;
             };
             let decay = match param.weight_decay {
@@ -276,6 +304,12 @@ impl AdamW {
     }
 }
 
+impl OptimizerConfig {
+    fn takes_muon(&self, name: &str) -> bool {
+        self.kind == OptimizerKind::Muon && muon::applies(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,12 +402,31 @@ mod tests {
     }
 
     #[test]
+    fn muon_moves_the_matrices_and_adamw_the_rest() {
+        let settings = OptimizerConfig {
+            kind: OptimizerKind::Muon,
+            ..OptimizerConfig::default()
+        };
+        let (model, plain) = (testing::model(5), testing::model(5));
+        let mut with_muon = AdamW::new(&settings, model.params());
+        let mut alone = AdamW::new(&OptimizerConfig::default(), plain.params());
+        with_muon.step(model.params(), &gradients(model.params(), 0.3), 0.01);
+        alone.step(plain.params(), &gradients(plain.params(), 0.3), 0.01);
+        for ((name, a), (_, b)) in model.params().iter().zip(plain.params().iter()) {
+            assert_eq!(a.tensor == b.tensor, !muon::applies(name), "{name}");
+        }
+    }
+
+    #[test]
     fn the_state_comes_back_bit_for_bit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("optimizer.safetensors");
         let model = testing::model(4);
         let params = model.params();
-        let settings = OptimizerConfig::default();
+        let settings = OptimizerConfig {
+            kind: OptimizerKind::Muon,
+            ..OptimizerConfig::default()
+        };
         let mut optimizer = AdamW::new(&settings, params);
         for gradient in [0.1, 0.7] {
             optimizer.step(params, &gradients(params, gradient), 0.01);

@@ -50,10 +50,22 @@ impl Default for DataConfig {
     }
 }
 
-/// `[optimizer]`: AdamW with decoupled weight decay.
+/// What moves the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW for all parameters.
+    AdamW,
+    /// Muon for the matrices of the blocks, AdamW for the rest.
+    Muon,
+}
+
+/// `[optimizer]`: AdamW with decoupled weight decay, alone or with Muon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OptimizerConfig {
+    /// What moves the weights.
+    pub kind: OptimizerKind,
     /// Peak learning rate, multiplied for each stage by `model.cistron.lr_multipliers`.
     pub lr: f64,
     /// Decay of the first and the second moment.
@@ -72,6 +84,7 @@ pub struct OptimizerConfig {
 impl Default for OptimizerConfig {
     fn default() -> Self {
         Self {
+            kind: OptimizerKind::AdamW,
             lr: 1e-3,
             betas: [0.9, 0.95],
             eps: 1e-8,

@@ -32,6 +32,7 @@ pub mod loader;
 pub mod long_range;
 pub mod loss;
 pub mod metrics;
+mod muon;
 pub mod parallel;
 mod plan;
 mod plot;

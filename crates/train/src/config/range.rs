@@ -3,7 +3,7 @@
 use cistron_model::Checkpointing;
 use cistron_model::arch::MixerKind;
 
-use super::{Method, RunConfig};
+use super::{Method, OptimizerKind, RunConfig};
 
 /// The first key whose value is out of range, and what was expected instead.
 pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
@@ -90,6 +90,12 @@ pub fn problem(config: &RunConfig) -> Option<(&'static str, String)> {
             "schedule.max_minutes",
             &schedule.max_minutes,
             zero,
+        ),
+        check(
+            !(train.zero && optimizer.kind == OptimizerKind::Muon),
+            "train.zero",
+            &train.zero,
+            "false with optimizer.kind = \"muon\", whose steps need whole matrices",
         ),
         check(
             train.accumulate > 0,
