@@ -98,7 +98,7 @@ impl StageState {
             Self::Main(layers) => Self::Main(only(layers)),
             Self::Routed(state) => Self::Routed(Box::new(RoutedState {
                 encoder: only(&state.encoder),
-                seen: vec![false; state.seen.len()],
+                seen: vec![0; state.seen.len()],
                 last: state.last.zeros_like(),
                 average: state.average.zeros_like(),
                 inner: state.inner.recurrent(),
