@@ -23,7 +23,8 @@ void conv_forward(const Conv& in, __nv_bfloat16* y, cudaStream_t stream);
 
 // `sums`: [blocks, channels, width + 1] with blocks = ceil(tokens / (CONV_RUN * CONV_RUNS)):
 // partial gradients of the weights and, last, of the bias.
-void conv_backward(const Conv& in, const __nv_bfloat16* dy, __nv_bfloat16* dx, float* sums,
-                   float* dtail, cudaStream_t stream);
+// Rows of `dx` are `stride` elements apart.
+void conv_backward(const Conv& in, const __nv_bfloat16* dy, __nv_bfloat16* dx, std::int64_t stride,
+                   float* sums, float* dtail, cudaStream_t stream);
 
 }  // namespace cistron::cuda

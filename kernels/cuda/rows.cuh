@@ -13,7 +13,9 @@ namespace {
 
 using bf16 = __nv_bfloat16;
 
-__device__ __forceinline__ float sigmoid_of(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ __forceinline__ float sigmoid_of(float x) {
+  return __fdividef(1.0f, 1.0f + __expf(-x));
+}
 
 // V neighbouring values. V is 1, 4 or 8; the address is a multiple of their size.
 template <int V>

@@ -66,7 +66,7 @@ struct Conv : torch::autograd::Function<Conv> {
     Tensor dx = at::empty({in.tokens, in.channels}, x.options());
     Tensor sums = at::empty({(in.tokens + block - 1) / block, in.channels, in.width + 1}, w.options());
     Tensor dtail = tail.defined() ? at::empty_like(tail) : Tensor();
-    cuda::conv_backward(in, halves(dy), halves(dx), sums.data_ptr<float>(),
+    cuda::conv_backward(in, halves(dy), halves(dx), in.channels, sums.data_ptr<float>(),
                         dtail.defined() ? dtail.data_ptr<float>() : nullptr, current_stream(x));
     const Tensor total = sums.sum(0);
     return {dx,
