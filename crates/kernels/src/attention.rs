@@ -4,6 +4,7 @@
 //! plain form works on padded batches and is used everywhere else.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
@@ -22,10 +23,19 @@ mod ffi {
             max_query: i64,
             max_key: i64,
             window: i64,
+            reproducible: bool,
             error: *mut c_char,
             size: usize,
         ) -> *mut c_void;
     }
+}
+
+static REPRODUCIBLE: AtomicBool = AtomicBool::new(true);
+
+/// Whether gradients of flash attention have the same bits from run to run, for the whole
+/// process. They have, unless told otherwise: it costs some time and memory.
+pub fn reproducible(on: bool) {
+    REPRODUCIBLE.store(on, Ordering::Relaxed);
 }
 
 /// Queries handled at once where a window makes the mask a band.
@@ -87,6 +97,7 @@ pub fn flash(
             queries.max(),
             keys.max(),
             window,
+            REPRODUCIBLE.load(Ordering::Relaxed),
             error.as_mut_ptr(),
             error.len(),
         );
