@@ -118,6 +118,11 @@ __global__ void __launch_bounds__(32 * WARPS) add_norm_gradient(AddNormGradient 
 #pragma unroll
         for (int j = 0; j < 8; ++j) out[j] += d[j];
       }
+      if (in.y) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j) v[j] *= rstd * w[j];
+        store<8>(in.y + start + c, v);
+      }
       store<8>(in.dresidual + start + c, out);
       if (in.dbranch) store<8>(in.dbranch + start + c, out);
     }
@@ -201,9 +206,11 @@ __global__ void __launch_bounds__(32 * WARPS) gated_norm_gradient(GatedNormGradi
         const float dv = rstd * (g[j] * w[j] - x[j] * silu * rstd * dot);
         dx[j] = dv * silu;
         dz[j] = dv * x[j] * silu_gradient(z[j], gate);
+        x[j] = x[j] * silu * (rstd * w[j]);
       }
       store<8>(in.dx + start + c, dx);
-      store<8>(in.dz + start + c, dz);
+      store<8>(in.dz + row * in.dz_stride + c, dz);
+      if (in.y) store<8>(in.y + start + c, x);
     }
   }
   write_weight_gradient<ITERATIONS>(total, in.width, in.dweight);

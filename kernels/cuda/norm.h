@@ -30,6 +30,7 @@ struct AddNormGradient {
   float* dresidual;
   __nv_bfloat16* dbranch;  // or null
   float* dweight;          // [NORM_BLOCKS, width]
+  __nv_bfloat16* y;        // the output once more, or null
 };
 void add_norm_backward(const AddNormGradient& in, cudaStream_t stream);
 
@@ -49,7 +50,9 @@ struct GatedNormGradient {
   const __nv_bfloat16 *x, *z, *dy;
   const float *weight, *rstd;
   __nv_bfloat16 *dx, *dz;
-  float* dweight;  // [NORM_BLOCKS, width]
+  std::int64_t dz_stride;
+  float* dweight;    // [NORM_BLOCKS, width]
+  __nv_bfloat16* y;  // the output once more, or null
 };
 void gated_norm_backward(const GatedNormGradient& in, cudaStream_t stream);
 

@@ -93,8 +93,9 @@ void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradi
                    cudaStream_t stream);
 
 // out[t, g, i] = sum over the heads of group g of in[t, h, i], for `width` values i. With
-// `slabs` also the sums over every SCAN_SLAB tokens: [slabs, heads, width].
-void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, float* slabs, std::int64_t tokens,
-                    int heads, int groups, int width, cudaStream_t stream);
+// `slabs` also the sums over every SCAN_SLAB tokens: [slabs, heads, width]. Tokens of `out` are
+// `stride` elements apart, a multiple of 8.
+void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, std::int64_t stride, float* slabs,
+                    std::int64_t tokens, int heads, int groups, int width, cudaStream_t stream);
 
 }  // namespace cistron::cuda

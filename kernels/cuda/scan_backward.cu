@@ -619,8 +619,9 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(ScanInputs in,
 // Sums over the heads of a group, and over a slab of tokens. A thread holds eight values
 // of SCAN_SLAB / 16 tokens.
 template <bool SLABS>
-__global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, float* slabs,
-                                                 int64_t tokens, int heads, int groups, int width) {
+__global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int64_t stride,
+                                                 float* slabs, int64_t tokens, int heads,
+                                                 int groups, int width) {
   constexpr int LANES = 16, EACH = SCAN_SLAB / LANES;
   __shared__ float parts[LANES][128 + 4];
   const int per_group = heads / groups, group = blockIdx.y % groups, block = blockIdx.y / groups;
@@ -672,7 +673,7 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, floa
   for (int i = 0; i < EACH; ++i) {
     const int64_t token = first + i * LANES;
     if (inside && token < tokens)
-      *reinterpret_cast<uint4*>(out + (token * groups + group) * width + column) =
+      *reinterpret_cast<uint4*>(out + token * stride + group * width + column) =
           make_uint4(pack(sum[i][0], sum[i][1]), pack(sum[i][2], sum[i][3]),
                      pack(sum[i][4], sum[i][5]), pack(sum[i][6], sum[i][7]));
   }
@@ -734,15 +735,15 @@ void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradi
   });
 }
 
-void scan_sum_heads(const bf16* in, bf16* out, float* slabs, int64_t tokens, int heads, int groups,
-                    int width, cudaStream_t stream) {
+void scan_sum_heads(const bf16* in, bf16* out, int64_t stride, float* slabs, int64_t tokens,
+                    int heads, int groups, int width, cudaStream_t stream) {
   if (tokens == 0) return;
   const dim3 grid(static_cast<unsigned>((tokens + SCAN_SLAB - 1) / SCAN_SLAB),
                   groups * ((width + 127) / 128));
   if (slabs != nullptr)
-    sum_heads<true><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
+    sum_heads<true><<<grid, 256, 0, stream>>>(in, out, stride, slabs, tokens, heads, groups, width);
   else
-    sum_heads<false><<<grid, 256, 0, stream>>>(in, out, slabs, tokens, heads, groups, width);
+    sum_heads<false><<<grid, 256, 0, stream>>>(in, out, stride, slabs, tokens, heads, groups, width);
   CISTRON_LAUNCH_CHECK("sum_heads");
 }
 

@@ -9,6 +9,7 @@
 #ifdef CISTRON_CUDA
 #include "../cuda/kind.h"
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 #endif
 
@@ -81,6 +82,17 @@ inline cuda::Width width_of(std::int64_t width, std::initializer_list<const Tens
 // A weight or another small tensor as the kernels read it.
 inline Tensor as_floats(const Tensor& tensor) { return tensor.to(at::kFloat).contiguous(); }
 inline const float* float_data(const Tensor& tensor) { return tensor.const_data_ptr<float>(); }
+
+inline __nv_bfloat16* half_data(const Tensor& t) {
+  return t.defined() ? reinterpret_cast<__nv_bfloat16*>(t.data_ptr()) : nullptr;
+}
+inline float* float_target(const Tensor& t) { return t.defined() ? t.data_ptr<float>() : nullptr; }
+
+// The gradient of the weight of `x weight^T`, both bf16, in the weight's kind: sums are
+// fp32 and stay it where the weight is.
+inline Tensor weight_gradient(const Tensor& dout, const Tensor& x, at::ScalarType kind) {
+  return kind == at::kFloat ? at::mm(dout.t(), x, at::kFloat) : at::mm(dout.t(), x).to(kind);
+}
 
 inline Tensor made(const Tensor& like, at::IntArrayRef sizes, at::ScalarType kind) {
   return at::empty(sizes, like.options().dtype(kind));

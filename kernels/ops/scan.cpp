@@ -1,6 +1,7 @@
 #include "scan.h"
 
 #include "../shim.h"
+#include "upload.h"
 
 #include <ATen/DeviceGuard.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -39,8 +40,8 @@ ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads,
     start += lengths[sequence];
   }
   first.push_back(static_cast<std::int64_t>(items.size()) / 3);
-  return {at::tensor(items, at::kLong).reshape({-1, 3}).to(device),
-          at::tensor(first, at::kLong).to(device), chunks};
+  return {upload(items.data(), items.size(), device).reshape({-1, 3}),
+          upload(first.data(), first.size(), device), chunks};
 }
 
 #ifdef CISTRON_CUDA
@@ -68,8 +69,6 @@ cuda::ScanGradientRows gradient_rows(const Tensor& t, int rank, int head) {
 const float* floats(const Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
 
 Tensor gates(const Tensor& t) { return t.to(at::kFloat).contiguous(); }
-
-enum Input { X, B, C, B_BIAS, C_BIAS, THETA, DELTA, DECAY, WEIGHT, GAMMA, SKIP, INITIAL, INPUTS };
 
 cuda::ScanInputs inputs_of(const variable_list& t, const Tensor& items, const Tensor& first,
                            std::int64_t chunks) {
@@ -112,6 +111,103 @@ cuda::ScanSaved saved_of(const Tensor& states, const Tensor& decay, const Tensor
           pointer<float>(angle), pointer<float>(sums)};
 }
 
+}  // namespace
+
+ScanRun scan_values(const variable_list& t, const Tensor& items, const Tensor& first,
+                    std::int64_t chunks, bool keep) {
+  const auto in = inputs_of(t, items, first, chunks);
+  const auto half = t[X].options(), single = half.dtype(at::kFloat);
+  const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
+  Tensor states = at::empty({in.items + in.sequences, in.heads, in.head_dim, in.state}, half);
+  Tensor decay = at::empty({in.items, in.heads}, single);
+  Tensor turn = at::empty({in.items, in.heads, angles}, single);
+  Tensor angle = at::empty({chunks, in.heads, angles}, single);
+  Tensor sums = at::empty({tokens, in.heads}, single);
+  Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
+  Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
+  Tensor last = keep ? at::empty({in.sequences, in.heads, in.head_dim, in.state}, single)
+                     : at::empty({0}, single);
+  cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
+                        pointer<__nv_bfloat16>(local)};
+  cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, current_stream(y));
+  return {y, last, {states, decay, turn, angle, sums}};
+}
+
+variable_list scan_gradients(const variable_list& t, const Tensor& items, const Tensor& first,
+                             std::int64_t chunks, const variable_list& kept, const Tensor& dy,
+                             const Tensor& dlast, const ScanPlaces& places) {
+  const auto in = inputs_of(t, items, first, chunks);
+  const auto saved = saved_of(kept[0], kept[1], kept[2], kept[3], kept[4]);
+  const auto half = t[X].options(), single = half.dtype(at::kFloat);
+  const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
+  const bool turns = in.angles >= 0;
+  auto gate = [&] { return at::empty({tokens, in.heads}, single); };
+  Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
+  Tensor dstates = at::empty_like(kept[0]);
+  Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
+  Tensor dx = places.dx.defined() ? places.dx
+                                  : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
+  Tensor db = at::empty({tokens, in.heads, in.rank, in.state}, half), dc = at::empty_like(db);
+  const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
+  Tensor dtheta = at::empty({parts, tokens, angles}, single);
+  Tensor flow = at::empty({in.items, in.heads}, single);
+  Tensor turning = at::empty({in.items, in.heads, angles}, single);
+  Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
+  Tensor dskip = at::empty({in.items, in.heads}, single);
+  Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
+  cuda::ScanGradients out{rows(dy, 2, 1),
+                          floats(dlast),
+                          pointer<__nv_bfloat16>(local),
+                          pointer<__nv_bfloat16>(dstates),
+                          pointer<float>(across),
+                          pointer<float>(dangle),
+                          pointer<float>(flow),
+                          pointer<float>(turning),
+                          gradient_rows(dx, 2, 1),
+                          pointer<__nv_bfloat16>(db),
+                          pointer<__nv_bfloat16>(dc),
+                          pointer<float>(dtheta),
+                          pointer<float>(ddecay),
+                          pointer<float>(dweight),
+                          pointer<float>(dgamma),
+                          pointer<float>(ddelta),
+                          pointer<float>(dskip),
+                          dinitial.defined() ? pointer<float>(dinitial) : nullptr};
+  const auto stream = current_stream(dy);
+  cuda::scan_backward(in, saved, out, stream);
+  // [tokens, heads, rank, state] to [tokens, rank, groups, state], and the bias's part.
+  auto over_heads = [&](const Tensor& per_head, const Tensor& place, Tensor& gradient,
+                        Tensor& bias) {
+    const std::int64_t width = in.rank * in.state;
+    if (!place.defined()) gradient = at::empty({tokens, in.groups, in.rank, in.state}, half);
+    const std::int64_t slabs = (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB;
+    Tensor sums = at::empty({turns ? slabs : 0, in.heads, in.rank, in.state}, single);
+    const Tensor& target = place.defined() ? place : gradient;
+    cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(target),
+                         place.defined() ? place.stride(0) : in.groups * width,
+                         turns ? pointer<float>(sums) : nullptr, tokens, in.heads, in.groups, width,
+                         stream);
+    if (!place.defined()) gradient = gradient.transpose(1, 2);
+    if (turns) bias = sums.sum(0);
+  };
+  variable_list result(INPUTS);
+  result[X] = dx;
+  over_heads(db, places.db, result[B], result[B_BIAS]);
+  over_heads(dc, places.dc, result[C], result[C_BIAS]);
+  if (turns) {
+    result[THETA] = parts == 1 ? dtheta[0] : dtheta.sum(0);
+    result[DELTA] = angles > 0 ? ddelta : at::zeros_like(ddelta);
+  }
+  result[DECAY] = ddecay;
+  result[WEIGHT] = dweight;
+  result[GAMMA] = dgamma;
+  if (t[SKIP].defined()) result[SKIP] = dskip.sum(0);
+  result[INITIAL] = dinitial;
+  return result;
+}
+
+namespace {
+
 struct Scan : torch::autograd::Function<Scan> {
   // `present` tells which inputs `given` holds: autograd's lists know no absent tensors.
   static variable_list forward(AutogradContext* ctx, at::TensorList given, std::int64_t present,
@@ -126,27 +222,15 @@ struct Scan : torch::autograd::Function<Scan> {
     for (int i = B_BIAS; i < INPUTS; ++i)
       if (t[i].defined()) t[i] = gates(t[i]);
     const at::OptionalDeviceGuard guard(t[X].device());
-    const auto in = inputs_of(t, items, first, chunks);
-    const auto half = t[X].options(), single = half.dtype(at::kFloat);
-    const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
-    Tensor states = at::empty({in.items + in.sequences, in.heads, in.head_dim, in.state}, half);
-    Tensor decay = at::empty({in.items, in.heads}, single);
-    Tensor turn = at::empty({in.items, in.heads, angles}, single);
-    Tensor angle = at::empty({chunks, in.heads, angles}, single);
-    Tensor sums = at::empty({tokens, in.heads}, single);
-    Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-    Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
-    Tensor last = keep ? at::empty({in.sequences, in.heads, in.head_dim, in.state}, single)
-                       : at::empty({0}, single);
-    cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
-                          pointer<__nv_bfloat16>(local)};
-    cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, current_stream(y));
+    auto [y, last, saved] = scan_values(t, items, first, chunks, keep);
     variable_list kept = t;
-    kept.insert(kept.end(), {items, first, states, decay, turn, angle, sums});
+    kept.insert(kept.end(), {items, first});
+    kept.insert(kept.end(), saved.begin(), saved.end());
     ctx->save_for_backward(kept);
     ctx->saved_data["chunks"] = chunks;
     ctx->saved_data["keep"] = keep;
     ctx->saved_data["present"] = present;
+    ctx->set_materialize_grads(false);
     if (!keep) ctx->mark_non_differentiable({last});
     return {y, last};
   }
@@ -154,77 +238,14 @@ struct Scan : torch::autograd::Function<Scan> {
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const auto kept = ctx->get_saved_variables();
     const variable_list t(kept.begin(), kept.begin() + INPUTS);
-    const Tensor &items = kept[INPUTS], &first = kept[INPUTS + 1];
+    const variable_list saved(kept.begin() + INPUTS + 2, kept.end());
     const at::OptionalDeviceGuard guard(t[X].device());
-    const auto in = inputs_of(t, items, first, ctx->saved_data["chunks"].toInt());
-    const auto saved =
-        saved_of(kept[INPUTS + 2], kept[INPUTS + 3], kept[INPUTS + 4], kept[INPUTS + 5],
-                 kept[INPUTS + 6]);
-    const auto half = t[X].options(), single = half.dtype(at::kFloat);
-    const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
-    const bool turns = in.angles >= 0;
     const Tensor dy = grads[0].defined() ? aligned(grads[0].to(at::kBFloat16))
-                                         : at::zeros({tokens, in.heads, in.rank, in.head_dim}, half);
+                                         : at::zeros_like(t[X], at::MemoryFormat::Contiguous);
     const bool keep = ctx->saved_data["keep"].toBool();
     const Tensor dlast = keep && grads[1].defined() ? gates(grads[1]) : Tensor();
-
-    auto gate = [&] { return at::empty({tokens, in.heads}, single); };
-    Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-    Tensor dstates = at::empty_like(kept[INPUTS + 2]);
-    Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
-    Tensor dx = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
-    Tensor db = at::empty({tokens, in.heads, in.rank, in.state}, half), dc = at::empty_like(db);
-    const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
-    Tensor dtheta = at::empty({parts, tokens, angles}, single);
-    Tensor flow = at::empty({in.items, in.heads}, single);
-    Tensor turning = at::empty({in.items, in.heads, angles}, single);
-    Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
-    Tensor dskip = at::empty({in.items, in.heads}, single);
-    Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
-    cuda::ScanGradients out{rows(dy, 2, 1),
-                            floats(dlast),
-                            pointer<__nv_bfloat16>(local),
-                            pointer<__nv_bfloat16>(dstates),
-                            pointer<float>(across),
-                            pointer<float>(dangle),
-                            pointer<float>(flow),
-                            pointer<float>(turning),
-                            gradient_rows(dx, 2, 1),
-                            pointer<__nv_bfloat16>(db),
-                            pointer<__nv_bfloat16>(dc),
-                            pointer<float>(dtheta),
-                            pointer<float>(ddecay),
-                            pointer<float>(dweight),
-                            pointer<float>(dgamma),
-                            pointer<float>(ddelta),
-                            pointer<float>(dskip),
-                            dinitial.defined() ? pointer<float>(dinitial) : nullptr};
-    const auto stream = current_stream(dy);
-    cuda::scan_backward(in, saved, out, stream);
-    // [tokens, heads, rank, state] to [tokens, rank, groups, state], and the bias's part.
-    auto over_heads = [&](const Tensor& per_head, Tensor& gradient, Tensor& bias) {
-      gradient = at::empty({tokens, in.groups, in.rank, in.state}, half);
-      const std::int64_t slabs = (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB;
-      Tensor sums = at::empty({turns ? slabs : 0, in.heads, in.rank, in.state}, single);
-      cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(gradient),
-                           turns ? pointer<float>(sums) : nullptr, tokens, in.heads, in.groups,
-                           in.rank * in.state, stream);
-      gradient = gradient.transpose(1, 2);
-      if (turns) bias = sums.sum(0);
-    };
-    variable_list result(INPUTS);
-    result[X] = dx;
-    over_heads(db, result[B], result[B_BIAS]);
-    over_heads(dc, result[C], result[C_BIAS]);
-    if (turns) {
-      result[THETA] = parts == 1 ? dtheta[0] : dtheta.sum(0);
-      result[DELTA] = angles > 0 ? ddelta : at::zeros_like(ddelta);
-    }
-    result[DECAY] = ddecay;
-    result[WEIGHT] = dweight;
-    result[GAMMA] = dgamma;
-    if (t[SKIP].defined()) result[SKIP] = dskip.sum(0);
-    result[INITIAL] = dinitial;
+    const auto result = scan_gradients(t, kept[INPUTS], kept[INPUTS + 1],
+                                       ctx->saved_data["chunks"].toInt(), saved, dy, dlast, {});
     // One gradient for each present input, and none for the five other arguments.
     const std::int64_t present = ctx->saved_data["present"].toInt();
     variable_list compact;

@@ -33,4 +33,30 @@ std::tuple<at::Tensor, at::Tensor> scan(const ScanTensors& in, const ScanPlan& p
 bool scan_supported(std::int64_t head_dim, std::int64_t state, std::int64_t rank,
                     std::int64_t angles);
 
+// The scan without autograd, for operators that contain one.
+enum ScanInput { X, B, C, B_BIAS, C_BIAS, THETA, DELTA, DECAY, WEIGHT, GAMMA, SKIP, INITIAL, INPUTS };
+
+struct ScanRun {
+  at::Tensor y, last;
+  std::vector<at::Tensor> saved;  // SCAN_SAVED of them, for the gradients
+};
+constexpr int SCAN_SAVED = 5;
+
+// `t`: INPUTS tensors, undefined where absent; x, b and c bf16 with rows at multiples of 16
+// bytes, the rest fp32 and contiguous.
+ScanRun scan_values(const std::vector<at::Tensor>& t, const at::Tensor& items,
+                    const at::Tensor& first, std::int64_t chunks, bool keep);
+
+// Where gradients go, where they have a place: bf16, rows at multiples of 16 bytes.
+struct ScanPlaces {
+  at::Tensor dx;      // [tokens, heads, rank, head_dim]
+  at::Tensor db, dc;  // [tokens, groups * rank * state], neighbouring within a token
+};
+
+// Gradients of the INPUTS.
+std::vector<at::Tensor> scan_gradients(const std::vector<at::Tensor>& t, const at::Tensor& items,
+                                       const at::Tensor& first, std::int64_t chunks,
+                                       const std::vector<at::Tensor>& saved, const at::Tensor& dy,
+                                       const at::Tensor& dlast, const ScanPlaces& places);
+
 }  // namespace cistron::ops

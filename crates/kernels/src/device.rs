@@ -5,7 +5,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::runtime;
 
@@ -56,16 +56,28 @@ operators!(
     cistron_mamba2_step,
     cistron_mamba3_step,
     cistron_swiglu,
+    cistron_swiglu_linear,
     cistron_add_norm,
+    cistron_add_norm_linear,
     cistron_gated_norm,
-    cistron_rotary
+    cistron_rotary,
+    cistron_mamba2,
+    cistron_router,
+    cistron_places,
+    cistron_gather,
+    cistron_dechunk,
+    cistron_float_linear,
+    cistron_entropy
 );
 
 /// Whether the kernels take activations of this kind and device.
 pub(crate) fn usable(x: &Tensor) -> bool {
-    x.device().is_cuda()
-        && matches!(x.kind(), Kind::Float | Kind::BFloat16)
-        && runtime::kernels_built()
+    kernels_for(x.device()) && matches!(x.kind(), Kind::Float | Kind::BFloat16)
+}
+
+/// Whether there are kernels for a device.
+pub(crate) fn kernels_for(device: Device) -> bool {
+    device.is_cuda() && runtime::kernels_built()
 }
 
 /// Calls an operator with tensors (`None` where absent) and numbers; returns `N` outputs.

@@ -9,12 +9,16 @@
 
 pub mod attention;
 pub mod checkpoint;
+pub mod chunk;
 pub mod conv;
+pub mod dechunk;
 mod device;
 pub mod ema;
+pub mod entropy;
 pub mod graph;
 pub mod hooks;
 pub mod layout;
+pub mod mamba2;
 pub mod mamba3;
 pub mod nccl;
 pub mod norm;
@@ -30,10 +34,22 @@ mod upload;
 pub use layout::{Layout, Packed};
 pub use upload::upload;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// `x weightᵀ` in the kind of `x`: `[…, in]` and `[out, in]` to `[…, out]`. A weight of
 /// another kind is converted, and its gradient comes back in its own.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
     x.linear(&weight.to_kind(x.kind()), None::<&Tensor>)
+}
+
+/// `x weightᵀ` in fp32, whatever the kind of `x`: `[tokens, in]` and fp32 `[out, in]` to
+/// `[tokens, out]`.
+///
+/// On CUDA the backward pass keeps `x` in its own kind.
+pub fn linear_float(x: &Tensor, weight: &Tensor) -> Tensor {
+    if device::usable(x) && x.kind() != Kind::Float && x.dim() == 2 {
+        let [y] = device::call(device::cistron_float_linear, &[Some(x), Some(weight)], &[]);
+        return y;
+    }
+    x.to_kind(Kind::Float).linear(weight, None::<&Tensor>)
 }

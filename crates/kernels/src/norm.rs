@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use crate::device;
+use crate::{device, linear};
 
 /// Added to the mean square before the root.
 pub const EPS: f64 = 1e-5;
@@ -50,6 +50,33 @@ pub fn add_rms_norm(
     }
     let sum = branch.map_or_else(|| residual.shallow_clone(), |branch| residual + branch);
     let y = rms_norm(&sum, weight).to_kind(kind);
+    (sum, y)
+}
+
+/// [`add_rms_norm`] times a matrix: `(sum, y weightᵀ)`, where `y` is the norm in `kind`.
+///
+/// - `weight`: `[out, width]`; `spare` columns of zeros come after the `out` ones
+///
+/// On CUDA with bf16 results the norm is not kept for the backward pass, which makes it again.
+pub fn add_rms_norm_linear(
+    residual: &Tensor,
+    branch: Option<&Tensor>,
+    norm: &Tensor,
+    weight: &Tensor,
+    spare: i64,
+    kind: Kind,
+) -> (Tensor, Tensor) {
+    let halves = branch.is_none_or(|branch| branch.kind() == Kind::BFloat16);
+    if kind == Kind::BFloat16 && halves && fused(residual) {
+        let inputs = [Some(residual), branch, Some(norm), Some(weight)];
+        let [sum, y] = device::call(device::cistron_add_norm_linear, &inputs, &[spare]);
+        return (sum, y);
+    }
+    let (sum, y) = add_rms_norm(residual, branch, norm, kind);
+    let y = match spare {
+        0 => linear(&y, weight),
+        _ => linear(&y, &weight.to_kind(kind).constant_pad_nd([0, 0, 0, spare])),
+    };
     (sum, y)
 }
 

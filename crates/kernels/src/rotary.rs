@@ -1,6 +1,8 @@
 //! Rotary position embedding, half-split ("NeoX") layout on the leading channels.
 
-use tch::{Kind, Tensor};
+use std::sync::Mutex;
+
+use tch::{Device, Kind, Tensor};
 
 use crate::device;
 
@@ -8,10 +10,25 @@ use crate::device;
 const BASE: f64 = 10_000.0;
 
 /// Frequency of each pair: fp32 `[rotary_dim / 2]`.
-fn frequencies(rotary_dim: i64, device: tch::Device) -> Tensor {
+fn frequencies(rotary_dim: i64, device: Device) -> Tensor {
     let exponent =
         Tensor::arange(rotary_dim / 2, (Kind::Float, device)) * (2.0 / rotary_dim as f64);
     (exponent * -BASE.ln()).exp()
+}
+
+/// [`frequencies`], made once for each size and device.
+fn kept_frequencies(rotary_dim: i64, device: Device) -> Tensor {
+    static KEPT: Mutex<Vec<(i64, Device, Tensor)>> = Mutex::new(Vec::new());
+    let mut kept = KEPT.lock().expect("making a table does not panic");
+    if let Some((.., table)) = kept
+        .iter()
+        .find(|(dim, place, _)| *dim == rotary_dim && *place == device)
+    {
+        return table.shallow_clone();
+    }
+    let table = tch::no_grad(|| frequencies(rotary_dim, device));
+    kept.push((rotary_dim, device, table.shallow_clone()));
+    table
 }
 
 /// Rotated queries and keys, and values: `[tokens, heads, head_dim]` each, from their
@@ -25,7 +42,7 @@ pub fn rotate_joined(joined: &Tensor, positions: &Tensor, rotary_dim: i64) -> [T
         && joined.size()[3] % 8 == 0
         && rotary_dim % 16 == 0;
     if fused {
-        let frequency = frequencies(rotary_dim, joined.device());
+        let frequency = kept_frequencies(rotary_dim, joined.device());
         let inputs = [Some(joined), Some(&frequency), Some(positions)];
         return device::call(device::cistron_rotary, &inputs, &[]);
     }
@@ -63,7 +80,6 @@ pub fn rotate(x: &Tensor, positions: &Tensor, rotary_dim: i64) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     #[test]
     fn scores_depend_on_relative_position_only() {

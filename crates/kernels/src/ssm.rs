@@ -44,9 +44,9 @@ mod ffi {
 /// How the sequences of a layout are cut into runs of tokens that are scanned side by side.
 #[derive(Debug)]
 pub struct Plan {
-    items: Tensor,
-    first_item: Tensor,
-    chunks: i64,
+    pub(crate) items: Tensor,
+    pub(crate) first_item: Tensor,
+    pub(crate) chunks: i64,
 }
 
 /// Inputs of a scan over packed tokens. With log-decay `a`, per head:
@@ -135,9 +135,12 @@ pub fn sizes() -> Vec<Size> {
 pub fn supported(x: &Tensor, state: i64, angles: Option<i64>) -> bool {
     let size = x.size();
     let (rank, head_dim) = (size[size.len() - 2], size[size.len() - 1]);
-    x.device().is_cuda()
-        && x.kind() == Kind::BFloat16
-        && angles.is_none_or(|angles| angles <= state / 2)
+    x.device().is_cuda() && x.kind() == Kind::BFloat16 && compiled(head_dim, state, rank, angles)
+}
+
+/// Whether there is a kernel for these sizes; `angles` as for [`supported`].
+pub fn compiled(head_dim: i64, state: i64, rank: i64, angles: Option<i64>) -> bool {
+    angles.is_none_or(|angles| angles <= state / 2)
         // SAFETY: the function takes numbers and touches no memory of ours.
         && {
             #[allow(unsafe_code)]

@@ -1,8 +1,8 @@
 //! The product of SwiGLU.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use crate::device;
+use crate::{device, linear};
 
 /// `value * silu(gate)`: `[tokens, 2 hidden]`, the values first, to `[tokens, hidden]`.
 ///
@@ -13,6 +13,17 @@ pub fn swiglu(x: &Tensor) -> Tensor {
         return y;
     }
     swiglu_plain(x)
+}
+
+/// [`swiglu`] times a matrix: `weight` `[out, hidden]` to `[tokens, out]`.
+///
+/// In bf16 on CUDA the product is not kept for the backward pass, which makes it again.
+pub fn swiglu_linear(x: &Tensor, weight: &Tensor) -> Tensor {
+    if device::usable(x) && x.dim() == 2 && x.kind() == Kind::BFloat16 {
+        let [y] = device::call(device::cistron_swiglu_linear, &[Some(x), Some(weight)], &[]);
+        return y;
+    }
+    linear(&swiglu(x), weight)
 }
 
 /// The same by libtorch's operators, on any device and shape `[…, 2 hidden]`.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use cistron_kernels::{Layout, Packed, upload};
+use cistron_kernels::{Layout, Packed, linear_float, upload};
 use tch::{Device, Kind, Tensor};
 
 use crate::arch::Arch;
@@ -49,8 +49,6 @@ enum Network {
 struct Routed {
     encoder: Isotropic,
     router: Router,
-    residual_weight: Tensor,
-    residual_bias: Tensor,
     inner: Stage,
     decoder: Isotropic,
 }
@@ -73,8 +71,6 @@ impl Stage {
             } => Network::Routed(Box::new(Routed {
                 encoder: stack(encoder, "encoder"),
                 router: Router::new(config, stage, prefix, params),
-                residual_weight: params.tensor(&format!("{prefix}residual_proj.weight")),
-                residual_bias: params.tensor(&format!("{prefix}residual_proj.bias")),
                 inner: Self::new(
                     config,
                     inner,
@@ -177,12 +173,6 @@ impl Stage {
 }
 
 impl Routed {
-    fn residual(&self, encoded: &Tensor) -> Tensor {
-        encoded
-            .to_kind(Kind::Float)
-            .linear(&self.residual_weight, Some(&self.residual_bias))
-    }
-
     fn forward(
         &self,
         x: &Packed,
@@ -197,7 +187,6 @@ impl Routed {
             keep,
             compute,
         );
-        let residual = self.residual(&encoded.values);
         let before = initial.map(|state| (&state.last, state.seen.as_slice()));
         let (chunked, decided) = {
             let share = compute.selection.get(routing.len()).copied();
@@ -212,21 +201,22 @@ impl Routed {
             routing,
         );
         let z = Packed::new(inner_out, Arc::clone(chunked.layout()));
-        let (back, average) =
-            self.router
-                .dechunk(&z, &chunked, initial.map(|state| &state.average));
+        let average = initial.map(|state| &state.average);
+        let (back, average) = self.router.dechunk(&z, &chunked, average, keep);
         let (decoded, decoder) = self.decoder.forward(
-            &x.with(back + residual),
+            &x.with(back),
             initial.map(|state| state.decoder.as_slice()),
             keep,
             compute,
         );
         let inner = inner_state.unwrap_or_else(|| StageState::Main(Vec::new()));
+        let none = || encoded.values.narrow(0, 0, 0);
         let (last, seen) = if keep {
             last_vectors(&encoded, initial)
         } else {
-            (encoded.values.narrow(0, 0, 0), Vec::new())
+            (none(), Vec::new())
         };
+        let average = average.unwrap_or_else(none);
         let state = RoutedState {
             encoder,
             seen,
@@ -248,7 +238,7 @@ impl Routed {
     ) -> Tensor {
         let device = x.device();
         let encoded = self.encoder.step(x, rows, &mut state.encoder, compute);
-        let residual = self.residual(&encoded);
+        let residual = self.router.residual(&encoded);
         let seen: Vec<i64> = rows
             .list
             .iter()
@@ -545,6 +535,6 @@ impl HNet {
 
     /// Scores in fp32.
     fn logits(&self, y: &Tensor) -> Tensor {
-        y.to_kind(Kind::Float).linear(&self.head, None::<&Tensor>)
+        linear_float(y, &self.head)
     }
 }

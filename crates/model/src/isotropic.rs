@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use cistron_kernels::checkpoint::checkpoint;
-use cistron_kernels::norm::add_rms_norm;
-use cistron_kernels::swiglu::swiglu;
-use cistron_kernels::{Packed, linear};
+use cistron_kernels::norm::{add_rms_norm, add_rms_norm_linear};
+use cistron_kernels::swiglu::swiglu_linear;
+use cistron_kernels::{Layout, Packed};
 use tch::{Device, Kind, Tensor};
 
 use crate::arch::Stack;
@@ -24,8 +24,9 @@ struct SwiGlu {
 }
 
 impl SwiGlu {
-    fn forward(&self, x: &Tensor) -> Tensor {
-        linear(&swiglu(&linear(x, &self.fc1)), &self.fc2)
+    /// From the product with `fc1` on.
+    fn finish(&self, projected: &Tensor) -> Tensor {
+        swiglu_linear(projected, &self.fc2)
     }
 }
 
@@ -73,15 +74,53 @@ impl Stream {
         self.residual = sum;
         y
     }
+
+    /// As [`Stream::norm`], times a matrix with `spare` rows of zeros behind it.
+    fn norm_linear(&mut self, norm: &Tensor, weight: &Tensor, spare: i64, kind: Kind) -> Tensor {
+        let branch = self.branch.take();
+        let (sum, y) =
+            add_rms_norm_linear(&self.residual, branch.as_ref(), norm, weight, spare, kind);
+        self.residual = sum;
+        y
+    }
 }
 
 impl Layer {
+    /// Normalised tokens through the mixer, then the other branch.
     fn run(&self, stream: &mut Stream, kind: Kind, mix: impl FnOnce(&Mixer, Tensor) -> Tensor) {
         let mixed = mix(&self.mixer, stream.norm(&self.norm1, kind));
+        self.finish(stream, kind, mixed);
+    }
+
+    /// The same in the parallel form; returns what `keep` asks for.
+    fn run_packed(
+        &self,
+        stream: &mut Stream,
+        kind: Kind,
+        layout: &Arc<Layout>,
+        initial: Option<&LayerState>,
+        keep: bool,
+    ) -> Option<LayerState> {
+        let (mixed, state) = match self.mixer.projection(kind, layout.device()) {
+            Some((weight, spare)) => {
+                let projected = stream.norm_linear(&self.norm1, weight, spare, kind);
+                self.mixer
+                    .forward_projected(layout, projected, initial, keep)
+            }
+            None => {
+                let u = Packed::new(stream.norm(&self.norm1, kind), Arc::clone(layout));
+                self.mixer.forward(&u, initial, keep)
+            }
+        };
+        self.finish(stream, kind, mixed);
+        state
+    }
+
+    fn finish(&self, stream: &mut Stream, kind: Kind, mixed: Tensor) {
         stream.branch = Some(mixed);
         if let Some((norm2, ffn)) = &self.ffn {
-            let u = stream.norm(norm2, kind);
-            stream.branch = Some(ffn.forward(&u));
+            let projected = stream.norm_linear(norm2, &ffn.fc1, 0, kind);
+            stream.branch = Some(ffn.finish(&projected));
         }
     }
 }
@@ -157,10 +196,7 @@ impl Isotropic {
             let leaves: Vec<&Tensor> = layer.leaves.iter().collect();
             residual = checkpoint(&residual, &leaves, move |residual| {
                 let mut stream = Stream::new(residual);
-                own.run(&mut stream, kind, |mixer, u| {
-                    let u = Packed::new(u, Arc::clone(&layout));
-                    mixer.forward(&u, None, false).0
-                });
+                own.run_packed(&mut stream, kind, &layout, None, false);
                 stream.sum()
             });
         }
@@ -180,12 +216,12 @@ impl Isotropic {
             return (x.with(self.run_checkpointed(x, compute.kind())), Vec::new());
         }
         let mut states = Vec::new();
-        let out = self.run(&x.values, compute.kind(), |i, mixer, u| {
-            let (y, state) = mixer.forward(&x.with(u), initial.map(|states| &states[i]), keep);
-            states.extend(state);
-            y
-        });
-        (x.with(out), states)
+        let (kind, mut stream) = (compute.kind(), Stream::new(&x.values));
+        for (i, layer) in self.layers.iter().enumerate() {
+            let initial = initial.map(|states| &states[i]);
+            states.extend(layer.run_packed(&mut stream, kind, &x.layout, initial, keep));
+        }
+        (x.with(stream.norm(&self.norm, kind)), states)
     }
 
     /// One token of some sequences: `[rows, width]` to the same.

@@ -3,15 +3,14 @@
 
 use std::sync::Arc;
 
-use cistron_kernels::{Layout, Packed, ema, upload};
-use tch::{Device, Kind, Tensor};
+use cistron_kernels::chunk::{self, Before, Places, Weights};
+use cistron_kernels::dechunk::{self, Ceiling, Dechunk};
+use cistron_kernels::{Layout, Packed, upload};
+use tch::Tensor;
 
 use crate::config::{Config, Numerics};
 use crate::params::Params;
 use crate::rule::Rule;
-
-/// Clamp of the probabilities in the dechunk layer.
-const FLOOR: f64 = 1e-4;
 
 /// What a router decided for one stage.
 #[derive(Debug)]
@@ -26,55 +25,53 @@ pub struct Routing {
     pub chunks: Vec<i64>,
 }
 
-/// The router: cosine dissimilarity of neighbouring tokens.
+/// The router: cosine dissimilarity of neighbouring tokens; with it, what goes past the
+/// inner stages.
 #[derive(Debug)]
 pub(crate) struct Router {
     q: Tensor,
     k: Tensor,
-    numerics: Numerics,
     rule: Option<Rule>,
+    residual_weight: Tensor,
+    residual_bias: Tensor,
+    ceiling: Ceiling,
 }
 
 /// A packed batch cut into chunks.
 pub(crate) struct Chunked {
     prob: Tensor,
     mask: Tensor,
+    places: Places,
+    /// fp32 `[tokens, width]`, added to what comes back.
+    residual: Tensor,
+    tokens: Arc<Layout>,
     /// Vectors at the boundaries, with their layout.
     pub selected: Packed,
-    /// For each token the row of `[chunks of all sequences; one carried row a sequence]`
-    /// that it reads: i64 `[tokens]`.
-    source: Tensor,
-    boundaries: Tensor,
 }
 
 impl Router {
     pub fn new(config: &Config, stage: usize, prefix: &str, params: &Params) -> Self {
-        let get =
-            |name: &str| params.tensor(&format!("{prefix}routing_module.{name}_proj_layer.weight"));
+        let get = |name: &str| params.tensor(&format!("{prefix}{name}"));
         Self {
-            q: get("q"),
-            k: get("k"),
-            numerics: config.cistron.numerics,
             rule: Rule::new(config.cistron.chunking, config.ratio(stage)),
+            q: get("routing_module.q_proj_layer.weight"),
+            k: get("routing_module.k_proj_layer.weight"),
+            residual_weight: get("residual_proj.weight"),
+            residual_bias: get("residual_proj.bias"),
+            ceiling: match config.cistron.numerics {
+                Numerics::Strict => Ceiling::One,
+                Numerics::Parity => Ceiling::BelowOne,
+            },
         }
     }
 
-    /// `(1 - cos(W_q previous, W_k current)) / 2` in fp32: `[tokens]`.
-    fn probability(&self, previous: &Tensor, current: &Tensor) -> Tensor {
-        let unit = |x: &Tensor, weight: &Tensor| {
-            let y = x.to_kind(Kind::Float).linear(weight, None::<&Tensor>);
-            let norm = y
-                .norm_scalaropt_dim(2, [-1i64].as_slice(), true)
-                .clamp_min(1e-12);
-            y / norm
-        };
-        let cosine = (unit(previous, &self.q) * unit(current, &self.k)).sum_dim_intlist(
-            [-1i64].as_slice(),
-            false,
-            Kind::Float,
-        );
-        let distance: Tensor = (1.0 - cosine) / 2.0;
-        distance.clamp(0.0, 1.0)
+    fn weights(&self) -> Weights<'_> {
+        Weights {
+            q: &self.q,
+            k: &self.k,
+            residual: &self.residual_weight,
+            residual_bias: &self.residual_bias,
+        }
     }
 
     /// Cuts `x` into chunks. `before` holds the last vector of each sequence
@@ -86,78 +83,39 @@ impl Router {
         before: Option<(&Tensor, &[i64])>,
         share: Option<f64>,
     ) -> (Chunked, Routing) {
-        let (layout, device) = (&x.layout, x.values.device());
-        let total = layout.total();
-        let starts: Vec<(usize, i64)> = layout
-            .offsets()
-            .iter()
-            .zip(layout.lengths())
-            .enumerate()
-            .filter(|(_, (_, length))| **length > 0)
-            .map(|(row, (&offset, _))| (row, offset))
-            .collect();
-        let first: Vec<i64> = starts
-            .iter()
-            .filter(|(row, _)| before.is_none_or(|(_, seen)| seen[*row] == 0))
-            .map(|&(_, offset)| offset)
-            .collect();
-        let rows: Vec<i64> = starts.iter().map(|&(row, _)| row as i64).collect();
-        let offsets: Vec<i64> = starts.iter().map(|&(_, offset)| offset).collect();
-        let tensor = |list: &[i64]| upload(list, device);
-
-        let prob = match self.rule {
+        let layout = &x.layout;
+        let before = before.map(|(last, seen)| Before { last, seen });
+        let decision = match self.rule {
             Some(rule) => {
-                let seen = before.map(|(_, seen)| tensor(seen).index_select(0, &layout.rows()));
-                rule.starts(&match seen {
+                let seen = before.map(|before| {
+                    upload(before.seen, x.values.device()).index_select(0, &layout.rows())
+                });
+                let prob = rule.starts(&match seen {
                     Some(seen) => layout.positions() + seen,
                     None => layout.positions().shallow_clone(),
-                })
+                });
+                chunk::decide(prob, x, &self.weights(), before, share)
             }
-            None => {
-                let mut previous = Tensor::cat(
-                    &[
-                        x.values.narrow(0, 0, total.min(1)),
-                        x.values.narrow(0, 0, (total - 1).max(0)),
-                    ],
-                    0,
-                );
-                if let Some((last, _)) = before {
-                    let last = last
-                        .index_select(0, &tensor(&rows))
-                        .to_kind(previous.kind());
-                    previous = previous.index_copy(0, &tensor(&offsets), &last);
-                }
-                self.probability(&previous, &x.values)
-                    .index_fill(0, &tensor(&first), 1.0)
-            }
+            None => chunk::route(x, &self.weights(), before, share),
         };
-        let mask = match share {
-            None => prob.gt(0.5),
-            Some(share) => spread(total, share, device).index_fill(0, &tensor(&first), 1),
+        let places = chunk::places(&decision.mask, layout, before.is_some());
+        let inner = Layout::new(&places.chunks, x.values.device());
+        let selected = chunk::gather(&x.values, &places, &decision.mask);
+        let routing = Routing {
+            prob: decision.prob.shallow_clone(),
+            mask: decision.mask.shallow_clone(),
+            lengths: layout.lengths().to_vec(),
+            chunks: places.chunks.clone(),
         };
-
-        let Places {
-            chunks,
-            boundaries,
-            source,
-        } = places(&mask, layout, before.is_some());
-        let inner = Layout::new(&chunks, device);
         let chunked = Chunked {
-            prob: prob.shallow_clone(),
-            mask: mask.shallow_clone(),
-            selected: Packed::new(x.values.index_select(0, &boundaries), inner),
-            source,
-            boundaries,
+            prob: decision.prob,
+            mask: decision.mask,
+            places,
+            residual: decision.residual,
+            tokens: Arc::clone(layout),
+            selected: Packed::new(selected, inner),
         };
-        (
-            chunked,
-            Routing {
-                prob,
-                mask,
-                lengths: layout.lengths().to_vec(),
-                chunks,
-            },
-        )
+        (chunked, routing)
     }
 
     /// One token: `previous` and `current` `[rows, width]`, and the number of tokens before,
@@ -165,95 +123,46 @@ impl Router {
     pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &Tensor) -> Tensor {
         match self.rule {
             Some(rule) => rule.starts(seen),
-            None => self
-                .probability(previous, current)
-                .masked_fill(&seen.eq(0), 1.0),
+            None => {
+                chunk::probability(previous, current, &self.weights()).masked_fill(&seen.eq(0), 1.0)
+            }
         }
+    }
+
+    /// What goes past the inner stages: fp32, `[rows, width]` to the same.
+    pub fn residual(&self, encoded: &Tensor) -> Tensor {
+        chunk::residual(encoded, &self.weights())
     }
 
     /// The probability as the dechunk layer uses it.
     pub fn smoothing(&self, prob: &Tensor) -> Tensor {
-        let ceiling = match self.numerics {
-            Numerics::Strict => 1.0,
-            Numerics::Parity => 1.0 - FLOOR,
-        };
-        prob.to_kind(Kind::Float).clamp(FLOOR, ceiling)
+        dechunk::smoothing(prob, self.ceiling)
     }
 
-    /// Smooths the chunks `z`, brings them back to the tokens, and scales them by a
-    /// confidence that is one forwards and carries the gradient backwards.
+    /// Smooths the chunks `z`, brings them back to the tokens, scales them by a confidence that
+    /// is one forwards and carries the gradient backwards, and adds the residual.
     ///
-    /// Returns `[tokens, width]` in fp32 and the average after each sequence `[sequences, width]`.
+    /// Returns `[tokens, width]` in fp32 and, when asked to `keep` it, the average after each
+    /// sequence `[sequences, width]`.
     pub fn dechunk(
         &self,
         z: &Packed,
         chunked: &Chunked,
         average: Option<&Tensor>,
-    ) -> (Tensor, Tensor) {
-        let prob = &chunked.prob;
-        let p = self.smoothing(&prob.index_select(0, &chunked.boundaries));
-        let (smoothed, last) = ema::smooth(&z.values, &p, &z.layout, average);
-        let table = match average {
-            Some(average) => Tensor::cat(&[&smoothed, &average.to_kind(Kind::Float)], 0),
-            None => smoothed,
-        };
-        let other: Tensor = 1.0 - prob;
-        let confidence = prob.where_self(&chunked.mask, &other);
-        let rest: Tensor = 1.0 - &confidence;
-        let straight_through = &confidence + rest.detach();
-        (
-            table.index_select(0, &chunked.source) * straight_through.unsqueeze(-1),
-            last,
-        )
+        keep: bool,
+    ) -> (Tensor, Option<Tensor>) {
+        Dechunk {
+            z,
+            prob: &chunked.prob,
+            mask: &chunked.mask,
+            places: &chunked.places,
+            positions: chunked.tokens.positions(),
+            residual: &chunked.residual,
+            average,
+            ceiling: self.ceiling,
+        }
+        .run(keep)
     }
-}
-
-/// Where chunks lie.
-struct Places {
-    /// Chunks of each sequence.
-    chunks: Vec<i64>,
-    /// Tokens that start a chunk: i64 `[chunks]`.
-    boundaries: Tensor,
-    /// See [`Chunked::source`].
-    source: Tensor,
-}
-
-/// Finds the chunks of `mask` on its device, which is asked once: for the numbers of chunks.
-/// Where sequences may go `on` from before, their first tokens can be without a chunk.
-fn places(mask: &Tensor, layout: &Layout, on: bool) -> Places {
-    let options = (Kind::Int64, mask.device());
-    // Chunks up to each token, with itself.
-    let count = mask.cumsum(0, Kind::Int64);
-    let none = Tensor::zeros([1], options);
-    let before = Tensor::cat(&[&none, &count], 0).index_select(0, layout.cumulative());
-    let totals = Vec::<i64>::try_from(before.to_device(Device::Cpu)).expect("counts are i64");
-    let chunks = totals.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let selected = totals.last().copied().unwrap_or(0);
-    // Tokens within a chunk go to a place behind the others, which is cut off.
-    let numbers = Tensor::arange(layout.total(), options);
-    let place = (&count - 1).where_self(mask, &Tensor::full([1], selected, options));
-    let boundaries = Tensor::zeros([selected + 1], options)
-        .scatter(0, &place, &numbers)
-        .narrow(0, 0, selected);
-    let source = if on {
-        let rows = layout.rows();
-        let inside = count.gt_tensor(&before.index_select(0, &rows));
-        (&count - 1).where_self(&inside, &(rows + selected))
-    } else {
-        count - 1
-    };
-    Places {
-        chunks,
-        boundaries,
-        source,
-    }
-}
-
-/// A share of the tokens, evenly spread: multiples of the golden ratio, modulo one.
-fn spread(total: i64, share: f64, device: Device) -> Tensor {
-    let turns = Tensor::arange(total, (Kind::Int64, device)) * 0x9E37_79B1i64;
-    let limit = (share.clamp(0.0, 1.0) * f64::from(u32::MAX)) as i64;
-    turns.remainder(1i64 << 32).lt(limit)
 }
 
 impl Chunked {

@@ -2,9 +2,10 @@
 
 use std::f64::consts::LN_2;
 
+use cistron_kernels::entropy::cross_entropy;
 use cistron_model::{Config, Output, RatioStatistics};
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::TrainError;
 use crate::batch::{Batch, IGNORED};
@@ -132,10 +133,7 @@ impl Loss {
     /// The statistics of the ratio losses are over the batch; [`Loss::among`] has those over
     /// the batches of all ranks.
     pub fn of(output: &Output, batch: &Batch, config: &Config) -> Self {
-        let nats = output
-            .logits
-            .to_kind(Kind::Float)
-            .cross_entropy_loss::<Tensor>(&batch.targets, None, Reduction::Sum, IGNORED, 0.0);
+        let nats = cross_entropy(&output.logits, &batch.targets, IGNORED);
         let mut ratio = Tensor::zeros([], (Kind::Float, nats.device()));
         let mut numbers = vec![nats.detach()];
         let mut stages = Vec::new();

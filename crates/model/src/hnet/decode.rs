@@ -46,7 +46,7 @@ impl Routed {
         compute: &Compute,
     ) -> Tensor {
         let encoded = self.encoder.decode(x, &mut cache.encoder, mask, compute);
-        let residual = self.residual(&encoded);
+        let residual = self.router.residual(&encoded);
         let prob = self.router.step(&cache.last, &encoded, &cache.seen);
         put(&mut cache.last, mask, &encoded);
         cache.seen += mask.to_kind(Kind::Int64);

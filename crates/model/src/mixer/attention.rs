@@ -36,7 +36,11 @@ impl Attention {
 
     /// Rotated queries and keys, and values: `[tokens, heads, head_dim]` each.
     fn project(&self, u: &Tensor, positions: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let qkv = linear(u, &self.qkv).reshape([-1, 3, self.heads, self.head_dim]);
+        self.rotated(&linear(u, &self.qkv), positions)
+    }
+
+    fn rotated(&self, qkv: &Tensor, positions: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let qkv = qkv.reshape([-1, 3, self.heads, self.head_dim]);
         let [q, k, v] = rotary::rotate_joined(&qkv, positions, self.rotary_dim);
         (q, k, v)
     }
@@ -45,14 +49,29 @@ impl Attention {
         linear(&y.reshape([-1, self.heads * self.head_dim]), &self.out_proj)
     }
 
+    /// What the parallel form starts with.
+    pub(crate) fn projection(&self) -> &Tensor {
+        &self.qkv
+    }
+
     pub(crate) fn forward(
         &self,
         u: &Packed,
         initial: Option<&AttentionState>,
         keep: bool,
     ) -> (Tensor, Option<LayerState>) {
-        let layout = &u.layout;
-        let device = u.values.device();
+        self.forward_projected(&u.layout, &linear(&u.values, &self.qkv), initial, keep)
+    }
+
+    /// As `forward`, from the product of [`Attention::projection`].
+    pub(crate) fn forward_projected(
+        &self,
+        layout: &Layout,
+        qkv: &Tensor,
+        initial: Option<&AttentionState>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        let device = qkv.device();
         let offset = |counts: &[i64]| upload(counts, device);
         let positions = match initial {
             None => layout.positions().shallow_clone(),
@@ -62,8 +81,8 @@ impl Attention {
                     + offset(&state.seen).repeat_interleave_self_tensor(&lengths, 0, layout.total())
             }
         };
-        let (q, k, v) = self.project(&u.values, &positions);
-        let options = (u.values.kind(), device);
+        let (q, k, v) = self.rotated(qkv, &positions);
+        let options = (qkv.kind(), device);
         let Some(state) = initial else {
             let y = attention::packed(&q, &k, &v, layout, self.window);
             let empty = || self.empty(layout.sequences(), options);

@@ -4,7 +4,7 @@
 use cistron_kernels::conv;
 use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::{self, Scan};
-use cistron_kernels::{Layout, Packed, linear, ssm, step};
+use cistron_kernels::{Layout, Packed, linear, mamba2, step};
 use tch::{Device, Kind, Tensor};
 
 use super::fallback;
@@ -64,22 +64,33 @@ impl Mamba2 {
         self.inner + 2 * self.states
     }
 
-    /// Splits `[z | x B C | Δ]` along the last dimension.
-    fn project(&self, u: &Tensor) -> (Tensor, Tensor, Tensor) {
-        // Rows of a product start at multiples of 16 bytes, or matrix units fall back to
-        // narrow loads and kernels to copies.
+    /// What the parallel form starts with, and the rows of zeros that it wants behind it: rows
+    /// of a product start at multiples of 16 bytes, or matrix units fall back to narrow loads
+    /// and kernels to copies.
+    pub(crate) fn projection(&self, kind: Kind, device: Device) -> (&Tensor, i64) {
         let rows = self.inner + self.conv_channels() + self.heads;
-        let spare = (8 - rows % 8) % 8;
-        let aligned = u.device().is_cuda() && u.kind() == Kind::BFloat16 && spare > 0;
-        let projected = if aligned {
-            let weight = self.in_proj.to_kind(u.kind());
-            linear(u, &weight.constant_pad_nd([0, 0, 0, spare]))
-        } else {
-            linear(u, &self.in_proj)
-        };
+        let aligned = device.is_cuda() && kind == Kind::BFloat16;
+        (&self.in_proj, if aligned { (8 - rows % 8) % 8 } else { 0 })
+    }
+
+    /// The product that the parallel form starts with.
+    fn project(&self, u: &Tensor) -> Tensor {
+        match self.projection(u.kind(), u.device()) {
+            (weight, 0) => linear(u, weight),
+            (weight, spare) => {
+                let weight = weight.to_kind(u.kind());
+                linear(u, &weight.constant_pad_nd([0, 0, 0, spare]))
+            }
+        }
+    }
+
+    /// Splits `[z | x B C | Δ]`, and what is spare, along the last dimension.
+    fn split(&self, projected: &Tensor) -> (Tensor, Tensor, Tensor) {
         // Taken apart at once: the gradient is put together at once, too.
         let mut widths = vec![self.inner, self.conv_channels(), self.heads];
-        if aligned {
+        let used: i64 = widths.iter().sum();
+        let spare = projected.size().last().map_or(0, |width| width - used);
+        if spare > 0 {
             widths.push(spare);
         }
         let mut parts = projected.split_with_sizes(widths.as_slice(), -1);
@@ -123,17 +134,34 @@ impl Mamba2 {
         initial: Option<&Mamba2State>,
         keep: bool,
     ) -> (Tensor, Option<LayerState>) {
-        let layout = &u.layout;
-        let (z, xbc, dt) = self.project(&u.values);
+        self.forward_projected(&u.layout, &self.project(&u.values), initial, keep)
+    }
+
+    /// As `forward`, from the product of [`Mamba2::projection`].
+    pub(crate) fn forward_projected(
+        &self,
+        layout: &Layout,
+        projected: &Tensor,
+        initial: Option<&Mamba2State>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
         let tail = initial.map(|state| &state.conv);
-        let by_head = [layout.total(), self.heads, 1, self.head_dim];
-        if ssm::supported(
-            &xbc.narrow(-1, 0, self.inner).reshape(by_head),
-            self.states,
-            None,
-        ) {
-            return self.forward_packed(layout, &z, &xbc, &dt, initial, keep);
+        let taps = self.conv_weight.size()[2];
+        let block = self.block();
+        if block.supported(projected) {
+            let before = initial.map(|state| mamba2::Before {
+                tail: &state.conv,
+                state: &state.ssm,
+            });
+            let (out, last) = block.run(projected, layout, before, keep);
+            let state = last.map(|ssm| {
+                let xbc = projected.narrow(-1, self.inner, self.conv_channels());
+                let conv = conv::packed_tail(&xbc, tail, layout, taps);
+                LayerState::Mamba2(Mamba2State { conv, ssm })
+            });
+            return (out, state);
         }
+        let (z, xbc, dt) = self.split(projected);
         let size = [self.head_dim, self.states, 1];
         fallback::warn("Mamba-2", xbc.device(), xbc.kind(), size);
         let (xbc, extended) =
@@ -162,52 +190,29 @@ impl Mamba2 {
         let (y, last) = scan.run(initial.map(|state| &state.ssm));
         let out = self.finish(&layout.unpad(&y), &layout.unpad(x), &z);
         let state = keep.then(|| {
-            let conv = conv::tail(&extended, layout, self.conv_weight.size()[2]);
+            let conv = conv::tail(&extended, layout, taps);
             LayerState::Mamba2(Mamba2State { conv, ssm: last })
         });
         (out, state)
     }
 
-    /// As `forward`, through the kernels for packed sequences.
-    fn forward_packed(
-        &self,
-        layout: &Layout,
-        z: &Tensor,
-        xbc: &Tensor,
-        dt: &Tensor,
-        initial: Option<&Mamba2State>,
-        keep: bool,
-    ) -> (Tensor, Option<LayerState>) {
-        let tail = initial.map(|state| &state.conv);
-        let mixed = conv::packed(xbc, &self.conv_weight, &self.conv_bias, tail, layout);
-        let delta = (dt.to_kind(Kind::Float) + &self.dt_bias).softplus();
-        let log_decay = -(&delta * self.a_log.exp());
-        let widths = [self.inner, self.states, self.states];
-        let parts = mixed.split_with_sizes(widths.as_slice(), -1);
-        let [x, b, c] = parts.try_into().expect("three widths make three parts");
-        let shared = [layout.total(), 1, 1, self.states];
-        let scan = ssm::Scan {
-            x: &x.view([layout.total(), self.heads, 1, self.head_dim]),
-            b: &b.view(shared),
-            c: &c.view(shared),
-            turn: None,
-            log_decay: &log_decay,
-            weight: &delta,
-            gamma: &delta,
-            skip: Some(&self.d),
-            initial: initial.map(|state| &state.ssm),
-        };
-        let (y, last) = scan.run(layout, keep);
-        let normed = gated_rms_norm(&y.reshape(z.size()), z, &self.norm).to_kind(z.kind());
-        let state = last.map(|ssm| {
-            let conv = conv::packed_tail(xbc, tail, layout, self.conv_weight.size()[2]);
-            LayerState::Mamba2(Mamba2State { conv, ssm })
-        });
-        (linear(&normed, &self.out_proj), state)
+    /// The weights behind the in-projection.
+    fn block(&self) -> mamba2::Block<'_> {
+        mamba2::Block {
+            conv_weight: &self.conv_weight,
+            conv_bias: &self.conv_bias,
+            dt_bias: &self.dt_bias,
+            a_log: &self.a_log,
+            d: &self.d,
+            norm: &self.norm,
+            out_proj: &self.out_proj,
+            head_dim: self.head_dim,
+            states: self.states,
+        }
     }
 
     pub(crate) fn step(&self, u: &Tensor, rows: &Rows, state: &mut Mamba2State) -> Tensor {
-        let (z, xbc, dt) = self.project(u);
+        let (z, xbc, dt) = self.split(&self.project(u));
         let tail = rows.take(&state.conv);
         let (xbc, tail) = conv::step(&xbc, &self.conv_weight, &self.conv_bias, &tail);
         rows.put(&mut state.conv, tail);
@@ -254,7 +259,7 @@ impl Mamba2 {
     }
 
     fn single(&self, u: &Tensor) -> (Tensor, Projected) {
-        let (z, xbc, dt) = self.project(&u.unsqueeze(0));
+        let (z, xbc, dt) = self.split(&self.project(&u.unsqueeze(0)));
         let (xbc, _) = conv::causal_conv1d_silu(&xbc, &self.conv_weight, &self.conv_bias, None);
         (z.squeeze_dim(0), self.scan_inputs(&xbc, &dt))
     }

@@ -6,8 +6,10 @@ mod fallback;
 mod mamba2;
 pub mod mamba3;
 
+use std::sync::Arc;
+
 use cistron_kernels::{Layout, Packed};
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 pub use attention::Attention;
 pub use mamba2::Mamba2;
@@ -70,6 +72,39 @@ impl Mixer {
             (Self::Attention(mixer), None) => mixer.forward(u, None, keep),
             (Self::Attention(mixer), Some(LayerState::Attention(state))) => {
                 mixer.forward(u, Some(state), keep)
+            }
+            _ => unreachable!("a state comes from a model of the same layout"),
+        }
+    }
+
+    /// The matrix that the parallel form multiplies its input by at first, and how many rows
+    /// of zeros it wants behind it; none where the form takes the input itself.
+    pub(crate) fn projection(&self, kind: Kind, device: Device) -> Option<(&Tensor, i64)> {
+        match self {
+            Self::Mamba2(mixer) => Some(mixer.projection(kind, device)),
+            Self::Attention(mixer) => Some((mixer.projection(), 0)),
+            Self::Mamba3(_) => None,
+        }
+    }
+
+    /// As [`Mixer::forward`], from the product of [`Mixer::projection`].
+    pub(crate) fn forward_projected(
+        &self,
+        layout: &Arc<Layout>,
+        projected: Tensor,
+        initial: Option<&LayerState>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        match (self, initial) {
+            (Self::Mamba2(mixer), None) => mixer.forward_projected(layout, &projected, None, keep),
+            (Self::Mamba2(mixer), Some(LayerState::Mamba2(state))) => {
+                mixer.forward_projected(layout, &projected, Some(state), keep)
+            }
+            (Self::Attention(mixer), None) => {
+                mixer.forward_projected(layout, &projected, None, keep)
+            }
+            (Self::Attention(mixer), Some(LayerState::Attention(state))) => {
+                mixer.forward_projected(layout, &projected, Some(state), keep)
             }
             _ => unreachable!("a state comes from a model of the same layout"),
         }
