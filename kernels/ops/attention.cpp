@@ -83,6 +83,14 @@ extern "C" at::Tensor* cistron_flash_attention(const at::Tensor* q, const at::Te
                                                bool reproducible, char* error, std::size_t size) {
   at::Tensor* output = nullptr;
   guarded(error, size, [&] {
+    if (!reproducible) {
+      const auto left = window < 0 ? std::nullopt : std::make_optional(window);
+      const auto right = window < 0 ? std::nullopt : std::make_optional(std::int64_t{0});
+      output = new at::Tensor(std::get<0>(at::_flash_attention_forward(
+          *q, *k, *v, *query_offsets, *key_offsets, max_query, max_key, /*dropout_p=*/0.0,
+          /*is_causal=*/true, /*return_debug_mask=*/false, /*scale=*/std::nullopt, left, right)));
+      return;
+    }
     output = new at::Tensor(Flash::apply(*q, *k, *v, *query_offsets, *key_offsets, max_query,
                                          max_key, window, reproducible));
   });

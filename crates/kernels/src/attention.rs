@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Kind, Tensor};
 
-use crate::Layout;
+use crate::{Layout, runtime};
 
 #[allow(unsafe_code)]
 mod ffi {
@@ -97,7 +97,7 @@ pub fn flash(
             queries.max(),
             keys.max(),
             window,
-            REPRODUCIBLE.load(Ordering::Relaxed),
+            REPRODUCIBLE.load(Ordering::Relaxed) && runtime::operators_joined(),
             error.as_mut_ptr(),
             error.len(),
         );

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Layout, Packed, device, upload};
+use crate::{Layout, Packed, device, runtime, upload};
 
 /// Weights of a router and of the way past the inner stages, fp32.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ const WIDEST: i64 = 2048;
 /// Whether a stage of these vectors has kernels: in bf16 on CUDA.
 pub(crate) fn fused(x: &Tensor) -> bool {
     let width = x.size().last().copied().unwrap_or(0);
-    device::usable(x)
+    device::joinable(x)
         && x.kind() == Kind::BFloat16
         && x.dim() == 2
         && width % 8 == 0
@@ -228,7 +228,7 @@ pub fn places(mask: &Tensor, layout: &Layout, on: bool) -> Places {
         let chunks: Vec<i64> = totals.windows(2).map(|pair| pair[1] - pair[0]).collect();
         (chunks, totals.last().copied().unwrap_or(0))
     };
-    if !on && device::kernels_for(mask.device()) {
+    if !on && device::kernels_for(mask.device()) && runtime::operators_joined() {
         let inputs = [Some(mask), Some(layout.starts())];
         let [boundaries, source, totals] = device::call(device::cistron_places, &inputs, &[]);
         let (chunks, selected) = numbers(&totals);

@@ -80,6 +80,11 @@ pub(crate) fn kernels_for(device: Device) -> bool {
     device.is_cuda() && runtime::kernels_built()
 }
 
+/// Whether the kernels of operators that join several take this.
+pub(crate) fn joinable(x: &Tensor) -> bool {
+    usable(x) && runtime::operators_joined()
+}
+
 /// Calls an operator with tensors (`None` where absent) and numbers; returns `N` outputs.
 ///
 /// Panics with the operator's message, as the operators of tch do.

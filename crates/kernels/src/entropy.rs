@@ -11,7 +11,7 @@ use crate::device;
 ///
 /// On CUDA one kernel each way, with the same bits from run to run.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, ignored: i64) -> Tensor {
-    if device::usable(logits) && logits.dim() == 2 && targets.dim() == 1 {
+    if device::joinable(logits) && logits.dim() == 2 && targets.dim() == 1 {
         let inputs = [Some(logits), Some(targets)];
         let [nats] = device::call(device::cistron_entropy, &inputs, &[ignored]);
         return nats;

@@ -47,7 +47,7 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Tensor {
 ///
 /// On CUDA the backward pass keeps `x` in its own kind.
 pub fn linear_float(x: &Tensor, weight: &Tensor) -> Tensor {
-    if device::usable(x) && x.kind() != Kind::Float && x.dim() == 2 {
+    if device::joinable(x) && x.kind() != Kind::Float && x.dim() == 2 {
         let [y] = device::call(device::cistron_float_linear, &[Some(x), Some(weight)], &[]);
         return y;
     }

@@ -48,7 +48,7 @@ impl Block<'_> {
     /// state sizes of [`ssm::supported`], 2 to 4 taps, and up to 4096 inner channels.
     pub fn supported(&self, projected: &Tensor) -> bool {
         let (inner, taps) = (self.inner(), self.conv_weight.size()[2]);
-        device::usable(projected)
+        device::joinable(projected)
             && projected.kind() == Kind::BFloat16
             && projected.dim() == 2
             && (2..=4).contains(&taps)

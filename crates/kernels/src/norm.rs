@@ -67,7 +67,7 @@ pub fn add_rms_norm_linear(
     kind: Kind,
 ) -> (Tensor, Tensor) {
     let halves = branch.is_none_or(|branch| branch.kind() == Kind::BFloat16);
-    if kind == Kind::BFloat16 && halves && fused(residual) {
+    if kind == Kind::BFloat16 && halves && fused(residual) && device::joinable(residual) {
         let inputs = [Some(residual), branch, Some(norm), Some(weight)];
         let [sum, y] = device::call(device::cistron_add_norm_linear, &inputs, &[spare]);
         return (sum, y);

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::{Cuda, Device};
 
@@ -56,6 +57,19 @@ pub fn kernels_built() -> bool {
     unsafe {
         ffi::cistron_kernels_built()
     }
+}
+
+static JOINED: AtomicBool = AtomicBool::new(true);
+
+/// Whether operators that join several run as one on a GPU, for the whole process. They do,
+/// unless told otherwise: a comparison, or a doubt, wants the single ones.
+pub fn join_operators(on: bool) {
+    JOINED.store(on, Ordering::Relaxed);
+}
+
+/// What [`join_operators`] was told last.
+pub fn operators_joined() -> bool {
+    JOINED.load(Ordering::Relaxed)
 }
 
 /// The folder of the libtorch in use, where the system tells (Linux).

@@ -19,7 +19,7 @@ pub fn swiglu(x: &Tensor) -> Tensor {
 ///
 /// In bf16 on CUDA the product is not kept for the backward pass, which makes it again.
 pub fn swiglu_linear(x: &Tensor, weight: &Tensor) -> Tensor {
-    if device::usable(x) && x.dim() == 2 && x.kind() == Kind::BFloat16 {
+    if device::joinable(x) && x.dim() == 2 && x.kind() == Kind::BFloat16 {
         let [y] = device::call(device::cistron_swiglu_linear, &[Some(x), Some(weight)], &[]);
         return y;
     }

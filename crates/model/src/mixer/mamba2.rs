@@ -4,7 +4,7 @@
 use cistron_kernels::conv;
 use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::{self, Scan};
-use cistron_kernels::{Layout, Packed, linear, mamba2, step};
+use cistron_kernels::{Layout, Packed, linear, mamba2, ssm, step};
 use tch::{Device, Kind, Tensor};
 
 use super::fallback;
@@ -162,6 +162,14 @@ impl Mamba2 {
             return (out, state);
         }
         let (z, xbc, dt) = self.split(projected);
+        let by_head = [layout.total(), self.heads, 1, self.head_dim];
+        if ssm::supported(
+            &xbc.narrow(-1, 0, self.inner).reshape(by_head),
+            self.states,
+            None,
+        ) {
+            return self.forward_packed(layout, &z, &xbc, &dt, initial, keep);
+        }
         let size = [self.head_dim, self.states, 1];
         fallback::warn("Mamba-2", xbc.device(), xbc.kind(), size);
         let (xbc, extended) =
@@ -194,6 +202,44 @@ impl Mamba2 {
             LayerState::Mamba2(Mamba2State { conv, ssm: last })
         });
         (out, state)
+    }
+
+    /// As `forward_projected`, through the single kernels for packed sequences.
+    fn forward_packed(
+        &self,
+        layout: &Layout,
+        z: &Tensor,
+        xbc: &Tensor,
+        dt: &Tensor,
+        initial: Option<&Mamba2State>,
+        keep: bool,
+    ) -> (Tensor, Option<LayerState>) {
+        let tail = initial.map(|state| &state.conv);
+        let mixed = conv::packed(xbc, &self.conv_weight, &self.conv_bias, tail, layout);
+        let delta = (dt.to_kind(Kind::Float) + &self.dt_bias).softplus();
+        let log_decay = -(&delta * self.a_log.exp());
+        let widths = [self.inner, self.states, self.states];
+        let parts = mixed.split_with_sizes(widths.as_slice(), -1);
+        let [x, b, c] = parts.try_into().expect("three widths make three parts");
+        let shared = [layout.total(), 1, 1, self.states];
+        let scan = ssm::Scan {
+            x: &x.view([layout.total(), self.heads, 1, self.head_dim]),
+            b: &b.view(shared),
+            c: &c.view(shared),
+            turn: None,
+            log_decay: &log_decay,
+            weight: &delta,
+            gamma: &delta,
+            skip: Some(&self.d),
+            initial: initial.map(|state| &state.ssm),
+        };
+        let (y, last) = scan.run(layout, keep);
+        let normed = gated_rms_norm(&y.reshape(z.size()), z, &self.norm).to_kind(z.kind());
+        let state = last.map(|ssm| {
+            let conv = conv::packed_tail(xbc, tail, layout, self.conv_weight.size()[2]);
+            LayerState::Mamba2(Mamba2State { conv, ssm })
+        });
+        (linear(&normed, &self.out_proj), state)
     }
 
     /// The weights behind the in-projection.
