@@ -23,7 +23,7 @@ class Reproducible {
         only_warned_(at::globalContext().deterministicAlgorithmsWarnOnly()),
         filled_(at::globalContext().deterministicFillUninitializedMemory()) {
     if (!wanted_) return;
-    at::globalContext().setDeterministicAlgorithms(true, true);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
     at::globalContext().setDeterministicFillUninitializedMemory(false);
   }
   Reproducible(const Reproducible&) = delete;

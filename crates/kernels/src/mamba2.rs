@@ -1,11 +1,20 @@
 //! The Mamba-2 block behind its in-projection, as one operator on CUDA.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tch::{Kind, Tensor};
 
 use crate::{Layout, device, ssm};
 
 /// Widest inner row of the gated norm's kernel.
 const WIDEST: i64 = 4096;
+
+static JOINED: AtomicBool = AtomicBool::new(true);
+
+/// Whether blocks run as one operator where they can, for the whole process.
+pub fn join(on: bool) {
+    JOINED.store(on, Ordering::Relaxed);
+}
 
 /// Weights of a block. `heads` times `head_dim` is `inner`.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +57,8 @@ impl Block<'_> {
     /// state sizes of [`ssm::supported`], 2 to 4 taps, and up to 4096 inner channels.
     pub fn supported(&self, projected: &Tensor) -> bool {
         let (inner, taps) = (self.inner(), self.conv_weight.size()[2]);
-        device::joinable(projected)
+        JOINED.load(Ordering::Relaxed)
+            && device::joinable(projected)
             && projected.kind() == Kind::BFloat16
             && projected.dim() == 2
             && (2..=4).contains(&taps)
