@@ -323,7 +323,7 @@ mod tests {
     fn one_rank_is_measured_without_an_exchange() {
         let options = RanksOptions {
             config: crate::preset("tiny").unwrap(),
-            compute: Compute::default(),
+            compute: Compute::new(cistron_model::Precision::Fp32),
             batch: 2,
             length: 64,
         };

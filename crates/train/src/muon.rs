@@ -115,7 +115,7 @@ mod tests {
         tch::manual_seed(1);
         for shape in [[3, 24, 60], [2, 60, 24], [1, 32, 32]] {
             let matrices = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.01;
-            let (_, values, _) = orthogonal(&matrices).linalg_svd::<&str>(false, None);
+            let (_, values, _) = orthogonal(&matrices).svd(true, true);
             let (low, high) = (
                 values.min().double_value(&[]),
                 values.max().double_value(&[]),

@@ -225,7 +225,8 @@ mod tests {
             let error = read(text, task, change).expect_err(part).to_string();
             assert!(error.contains(part), "{error}");
         };
-        let constant = table("").replace(".5", "").lines().map(|line| {
+        let text = table("").replace(".5", "");
+        let constant = text.lines().map(|line| {
             let mut cells: Vec<&str> = line.split(',').collect();
             if cells[1] != "y" {
                 cells[1] = "3";
