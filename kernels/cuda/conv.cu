@@ -16,15 +16,21 @@ struct Values {
   float value[CHANNELS];
 };
 
-// Read-only loads: the compiler may move them ahead of the stores of earlier tokens.
-__device__ __forceinline__ Values load(const __nv_bfloat16* from) {
-  const uint2 words = __ldg(reinterpret_cast<const uint2*>(from));
+__device__ __forceinline__ uint2 words_at(const __nv_bfloat16* from) {
+  return __ldg(reinterpret_cast<const uint2*>(from));
+}
+
+__device__ __forceinline__ Values values_of(uint2 words) {
   Values out;
   out.value[0] = __uint_as_float(words.x << 16);
   out.value[1] = __uint_as_float(words.x & 0xffff0000u);
   out.value[2] = __uint_as_float(words.y << 16);
   out.value[3] = __uint_as_float(words.y & 0xffff0000u);
   return out;
+}
+
+__device__ __forceinline__ Values load(const __nv_bfloat16* from) {
+  return values_of(words_at(from));
 }
 
 __device__ __forceinline__ void store(__nv_bfloat16* to, const Values& from) {
@@ -63,11 +69,18 @@ __device__ Values from_tail(const Conv& in, int64_t token, int64_t position, int
   return out;
 }
 
+// The position within the sequence, W where it is that or more.
+template <int W>
+__device__ __forceinline__ int place_of(const Conv& in, int64_t token) {
+  const int64_t position = __ldg(in.position + token);
+  return position < W ? static_cast<int>(position) : W;
+}
+
 // window[j] is the input j tokens back; those of other sequences are replaced.
 template <int W>
 __device__ __forceinline__ Values before_silu(const Conv& in, const Values (&window)[W],
                                              const float (&weight)[W][CHANNELS], const Values& bias,
-                                             int64_t token, int64_t position, int64_t channel) {
+                                             int64_t token, int position, int64_t channel) {
   Values sum = bias;
 #pragma unroll
   for (int j = 0; j < W; ++j) {
@@ -96,7 +109,7 @@ __device__ __forceinline__ void load_weights(const Conv& in, int64_t channel,
   }
 }
 
-__device__ __forceinline__ float sigmoid(float x) { return 1.0f / (1.0f + __expf(-x)); }
+__device__ __forceinline__ float sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
 
 template <int W>
 __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16* y) {
@@ -110,88 +123,115 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16
   for (int j = 1; j < W; ++j)
     window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
   const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
-#pragma unroll 4
-  for (int64_t t = first; t < last; ++t) {
+  constexpr int AHEAD = 8;  // tokens that are read before any of them is used
+  for (int64_t base = first; base < last; base += AHEAD) {
+    uint2 words[AHEAD];
+    int place[AHEAD];
 #pragma unroll
-    for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
-    window[0] = load(in.x + t * in.stride + channel);
-    Values sum = before_silu<W>(in, window, weight, bias, t, __ldg(in.position + t), channel);
-#pragma unroll
-    for (int i = 0; i < CHANNELS; ++i) sum.value[i] *= sigmoid(sum.value[i]);
-    store(y + t * in.channels + channel, sum);
-  }
-}
-
-template <int W>
-__global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
-                                                           __nv_bfloat16* dx, int64_t stride,
-                                                           float* sums) {
-  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
-  const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
-  float total[W + 1][CHANNELS];
-#pragma unroll
-  for (int k = 0; k <= W; ++k)
-#pragma unroll
-    for (int i = 0; i < CHANNELS; ++i) total[k][i] = 0;
-  if (channel < in.channels && first < in.tokens) {
-    float weight[W][CHANNELS];
-    Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
-    int64_t place[W];                 // place[j]: position j tokens back
-    load_weights<W>(in, channel, weight, bias);
-#pragma unroll
-    for (int j = 1; j < W; ++j)
-      window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
-#pragma unroll
-    for (int j = 0; j < W; ++j) {
-      inner[j] = zeros();
-      place[j] = -1;
+    for (int a = 0; a < AHEAD; ++a) {
+      const int64_t t = base + a < last ? base + a : last - 1;
+      words[a] = words_at(in.x + t * in.stride + channel);
+      place[a] = place_of<W>(in, t);
     }
-    const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
-#pragma unroll 2
-    for (int64_t t = first; t < last + W - 1; ++t) {
 #pragma unroll
-      for (int j = W - 1; j > 0; --j) {
-        window[j] = window[j - 1];
-        inner[j] = inner[j - 1];
-        place[j] = place[j - 1];
+      for (int a = 0; a < AHEAD; ++a) {
+        const int64_t t = base + a;
+        if (t >= last) break;
+#pragma unroll
+        for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
+        window[0] = values_of(words[a]);
+        Values sum = before_silu<W>(in, window, weight, bias, t, place[a], channel);
+#pragma unroll
+        for (int i = 0; i < CHANNELS; ++i) sum.value[i] *= sigmoid(sum.value[i]);
+        store(y + t * in.channels + channel, sum);
       }
-      inner[0] = zeros();
-      place[0] = -1;
-      if (t < in.tokens) {
-        window[0] = load(in.x + t * in.stride + channel);
-        const int64_t position = __ldg(in.position + t);
-        place[0] = position;
-        const Values sum = before_silu<W>(in, window, weight, bias, t, position, channel);
-        const Values dout = load(dy + t * in.channels + channel);
+    }
+  }
+
+  template <int W>
+  __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
+                                                             __nv_bfloat16* dx, int64_t stride,
+                                                             float* sums) {
+    const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
+    const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
+    float total[W + 1][CHANNELS];
 #pragma unroll
-        for (int i = 0; i < CHANNELS; ++i) {
-          const float gate = sigmoid(sum.value[i]);
-          inner[0].value[i] = dout.value[i] * gate * (1.0f + sum.value[i] * (1.0f - gate));
-        }
-        if (t < last) {
+    for (int k = 0; k <= W; ++k)
 #pragma unroll
-          for (int j = 0; j < W; ++j) {
-            const Values input = position >= j ? window[j] : from_tail(in, t, position, j, channel);
+      for (int i = 0; i < CHANNELS; ++i) total[k][i] = 0;
+    if (channel < in.channels && first < in.tokens) {
+      float weight[W][CHANNELS];
+      Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
+      int place[W];                     // place[j]: position j tokens back
+      load_weights<W>(in, channel, weight, bias);
 #pragma unroll
-            for (int i = 0; i < CHANNELS; ++i)
-              total[W - 1 - j][i] = fmaf(inner[0].value[i], input.value[i], total[W - 1 - j][i]);
-          }
+      for (int j = 1; j < W; ++j)
+        window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
 #pragma unroll
-          for (int i = 0; i < CHANNELS; ++i) total[W][i] += inner[0].value[i];
-        }
+      for (int j = 0; j < W; ++j) {
+        inner[j] = zeros();
+        place[j] = -1;
       }
-      const int64_t s = t - (W - 1);
-      if (s >= first && s < last) {
-        Values out = zeros();
+      const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
+      constexpr int AHEAD = 4;  // tokens that are read before any of them is used
+      uint2 inputs[AHEAD], outputs[AHEAD];
+      int places[AHEAD];
+      for (int64_t base = first; base < last + W - 1; base += AHEAD) {
 #pragma unroll
-        for (int j = 0; j < W; ++j)
-          // Token t - j, W - 1 - j after this one, is of the same sequence.
-          if (place[j] >= W - 1 - j) {
+        for (int a = 0; a < AHEAD; ++a) {
+          const int64_t t = base + a < in.tokens ? base + a : in.tokens - 1;
+          inputs[a] = words_at(in.x + t * in.stride + channel);
+          outputs[a] = words_at(dy + t * in.channels + channel);
+          places[a] = place_of<W>(in, t);
+        }
 #pragma unroll
-            for (int i = 0; i < CHANNELS; ++i)
-              out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
+      for (int a = 0; a < AHEAD; ++a) {
+        const int64_t t = base + a;
+        if (t >= last + W - 1) break;
+#pragma unroll
+        for (int j = W - 1; j > 0; --j) {
+          window[j] = window[j - 1];
+          inner[j] = inner[j - 1];
+          place[j] = place[j - 1];
+        }
+        inner[0] = zeros();
+        place[0] = -1;
+        if (t < in.tokens) {
+          window[0] = values_of(inputs[a]);
+          const int position = places[a];
+          place[0] = position;
+          const Values sum = before_silu<W>(in, window, weight, bias, t, position, channel);
+          const Values dout = values_of(outputs[a]);
+#pragma unroll
+          for (int i = 0; i < CHANNELS; ++i) {
+            const float gate = sigmoid(sum.value[i]);
+            inner[0].value[i] = dout.value[i] * gate * (1.0f + sum.value[i] * (1.0f - gate));
           }
-        store(dx + s * stride + channel, out);
+          if (t < last) {
+#pragma unroll
+            for (int j = 0; j < W; ++j) {
+              const Values input = position >= j ? window[j] : from_tail(in, t, position, j, channel);
+#pragma unroll
+              for (int i = 0; i < CHANNELS; ++i)
+                total[W - 1 - j][i] = fmaf(inner[0].value[i], input.value[i], total[W - 1 - j][i]);
+            }
+#pragma unroll
+            for (int i = 0; i < CHANNELS; ++i) total[W][i] += inner[0].value[i];
+          }
+        }
+        const int64_t s = t - (W - 1);
+        if (s >= first && s < last) {
+          Values out = zeros();
+#pragma unroll
+          for (int j = 0; j < W; ++j)
+            // Token t - j, W - 1 - j after this one, is of the same sequence.
+            if (place[j] >= W - 1 - j) {
+#pragma unroll
+              for (int i = 0; i < CHANNELS; ++i)
+                out.value[i] = fmaf(weight[j][i], inner[j].value[i], out.value[i]);
+            }
+          store(dx + s * stride + channel, out);
+        }
       }
     }
   }

@@ -41,8 +41,6 @@ data or failure, 2 wrong usage, 130 or 143 stopped by Ctrl-C or SIGTERM.";
 fn main() -> ExitCode {
     let cli = Cli::parse();
     cistron_kernels::runtime::keep_memory();
-    // Until their test has passed on a GPU with more than one token.
-    cistron_kernels::mamba2::join(false);
     cli.global.start_logging();
     let result = commands::run(&cli.global, cli.command);
     failure::exit_code(result, &cli.global)

@@ -18,7 +18,7 @@ fn model(chunking: &str) -> HNet {
 }
 
 fn tokens(count: i64) -> Tensor {
-    Tensor::arange(count, (Kind::Int64, Device::Cpu)) * 7 % 5
+    (Tensor::arange(count, (Kind::Int64, Device::Cpu)) * 7i64).remainder(5i64)
 }
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {
