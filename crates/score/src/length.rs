@@ -216,7 +216,7 @@ impl Reader<'_> {
                 let suffix = &bases[self.remembered - seen..self.remembered];
                 let before = bases[self.remembered - seen - 1];
                 // Nothing is known of what is hidden, and so no token begins the sequence.
-                let (_, last, _) = self.read(model, Some(before), &suffix[..], None)?;
+                let (_, last, _) = self.read(model, Some(before), suffix, None)?;
                 let distance = (last - &whole).abs().sum(Kind::Float) / 2.0;
                 reading.distances.push(distance.double_value(&[]));
             }
