@@ -108,6 +108,7 @@ pub struct Epistasis {
 /// # Errors
 ///
 /// Fewer than two positions, or the model's.
+#[allow(clippy::type_complexity)]
 pub fn analyse(
     wild_type: &[u8],
     letters: usize,
@@ -213,6 +214,7 @@ pub fn analyse(
 }
 
 /// Predictions that are made once.
+#[allow(clippy::type_complexity)]
 struct Cache<'a> {
     known: BTreeMap<Genotype, f64>,
     model: &'a mut dyn FnMut(&[Genotype]) -> Result<Vec<f64>, HeadError>,
@@ -419,7 +421,7 @@ pub fn subsets(set: &[(usize, u8)]) -> Vec<Genotype> {
 pub fn interaction(cube: &[f64]) -> f64 {
     let n = cube.len().trailing_zeros();
     let sign = |bits: usize| {
-        if (n - bits.count_ones()) % 2 == 0 {
+        if (n - bits.count_ones()).is_multiple_of(2) {
             1.0
         } else {
             -1.0

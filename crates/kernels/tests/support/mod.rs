@@ -120,7 +120,7 @@ pub fn check(
         eprintln!("{name}: {what}: {error:.2e}, plain {theirs:.2e}");
         let worse = error > limits.fp32 && error > limits.times * theirs;
         // NaN fails as well.
-        if !(error < limit) || worse {
+        if error.is_nan() || error >= limit || worse {
             problems.push(format!("{what} is {error:e} away, plain {theirs:e}"));
         }
         if got[i] != again[i] {
