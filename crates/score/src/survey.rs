@@ -1,6 +1,6 @@
 //! What the boundaries of a genome coincide with, and what would be expected by chance.
 //!
-//! Chunks are claimed to follow codons, genes and signals. A [`Survey`] counts, for each stage
+//! Chunks are claimed to follow codons, genes and signals. A `Survey` counts, for each stage
 //! and strand, how often a chunk starts at bases of each [`Mark`], with intervals from a
 //! bootstrap over stretches of the genome, beside two controls: the same chunk lengths in
 //! random order, and the same model on shuffled bases.

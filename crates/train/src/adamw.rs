@@ -1,5 +1,5 @@
 //! AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2), and beside it, where the
-//! configuration says so, [`muon`] for the matrices.
+//! configuration says so, Muon for the matrices.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -68,14 +68,11 @@ pub fn baselines(
             let count = bases.iter().filter(|base| b"GC".contains(base)).count();
             count as f64 / bases.len().max(1) as f64
         };
-        let likelihood = |chain: &Markov, i: usize| {
-            let bits = match placed {
-                Some(placed) => ways(i)
-                    .first()
-                    .map_or(0.0, |edit| markov(chain, placed, edit)),
-                None => -chain.bits(&text(i), 0).0,
-            };
-            bits
+        let likelihood = |chain: &Markov, i: usize| match placed {
+            Some(placed) => ways(i)
+                .first()
+                .map_or(0.0, |edit| markov(chain, placed, edit)),
+            None => -chain.bits(&text(i), 0).0,
         };
         let mut columns = vec![column("gc", &gc)];
         if placed.is_some() {

@@ -111,6 +111,7 @@ pub(super) fn rates(findings: &Findings<'_>) -> Figures {
 }
 
 /// Boundary rates around gene ends.
+#[allow(clippy::type_complexity)]
 pub(super) fn profiles(findings: &Findings<'_>) -> Figures {
     let mut figures = Vec::new();
     for (number, strands) in stages(findings) {
