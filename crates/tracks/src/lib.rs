@@ -7,7 +7,7 @@
 //! | [`bed`] | chunks, one line each, plain or BGZF with tabix index | `tabix` |
 //! | [`bigbed`] | chunks and genes with an autoSql declaration | `pyBigWig` |
 //! | [`genes`] | the annotation as sorted GFF3, BGZF with tabix index | `tabix` |
-//! | [`reference`] | the genome as indexed FASTA and as 2bit | noodles, UCSC's specification |
+//! | [`mod@reference`] | the genome as indexed FASTA and as 2bit | noodles, UCSC's specification |
 //! | [`session`] | JBrowse 2, IGV, igv.js and UCSC sessions | JBrowse 2 and igv.js |
 //!
 //! The two signal writers take the same calls: `create` with the contigs' names and

@@ -3,7 +3,7 @@
 //! There are two kinds of files. One holds a whole block: in its metadata `config`, and as tensors
 //! `param.<name>`, the input `u` `[B, L, d_model]`, the output `y`, its cotangent `dy`, and the
 //! gradients `du` and `grad.<name>` of `sum(y * dy)`. The other holds the recurrence alone with its
-//! final states (see [`Recurrence`]).
+//! final states (see `Recurrence`).
 
 use std::path::Path;
 
