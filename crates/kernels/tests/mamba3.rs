@@ -151,7 +151,9 @@ impl Case {
             for token in start..start + length {
                 let at = |values: &Tensor| values.get(token);
                 let (delta, trap) = (at(t.delta), at(t.trap));
-                angle += delta.unsqueeze(-1) * at(t.theta);
+                // Not in place: shapes differ.
+                let step = delta.unsqueeze(-1) * at(t.theta);
+                angle = step + angle;
                 let project = |p: &Tensor, bias: &Tensor| {
                     let p = at(p).repeat_interleave_self_int(spread, 1, None);
                     turn(&(p.transpose(0, 1) + bias), &angle.unsqueeze(1))

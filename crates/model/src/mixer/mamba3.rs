@@ -170,7 +170,7 @@ impl Mamba3 {
             .to_kind(y.kind())
             .reshape([-1, shape.heads, 1, shape.head_dim]);
         if let Some([_, by, _]) = &self.mimo {
-            gate *= by.to_kind(y.kind());
+            gate = by.to_kind(y.kind()) * gate;
         }
         let mut y = match &self.norm {
             Some(weight) => {
@@ -180,7 +180,7 @@ impl Mamba3 {
             }
             None => y.shallow_clone(),
         };
-        y *= gate.silu();
+        y = gate.silu() * y;
         if let Some([_, _, down]) = &self.mimo {
             y = (y * down.to_kind(gate.kind())).sum_dim_intlist([2i64].as_slice(), false, None);
         }
