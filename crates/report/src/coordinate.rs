@@ -12,8 +12,8 @@ pub(crate) struct Coordinate {
     scale: Scale,
     range: Range<f64>,
     ticks: Vec<f64>,
-    /// Decimals of tick labels; without, each has as many as it needs.
-    decimals: Option<usize>,
+    /// Decimal place of the ticks' last digit (`-3`: thousands); without, each has one digit.
+    last_place: Option<i32>,
 }
 
 impl Coordinate {
@@ -33,8 +33,8 @@ impl Coordinate {
             .windows(2)
             .map(|pair| pair[1] - pair[0])
             .fold(f64::INFINITY, f64::min);
-        let decimals = if smallest.is_finite() {
-            (-(smallest * 1.000_001).log10().floor()).clamp(0.0, 12.0) as usize
+        let last_place = if smallest.is_finite() {
+            -(smallest * 1.000_001).log10().floor() as i32
         } else {
             3
         };
@@ -42,7 +42,7 @@ impl Coordinate {
             scale,
             range,
             ticks,
-            decimals: (!by_decades).then_some(decimals),
+            last_place: (!by_decades).then_some(last_place),
         }
     }
 
@@ -60,10 +60,10 @@ impl Coordinate {
     fn label(&self, value: f64) -> String {
         let size = value.abs();
         if size != 0.0 && !(1e-4..1e6).contains(&size) {
-            return exponent(value);
+            return self.exponent(value);
         }
-        let text = match self.decimals {
-            Some(decimals) => format!("{value:.decimals$}"),
+        let text = match self.last_place {
+            Some(place) => format!("{value:.*}", place.clamp(0, 12) as usize),
             // Ticks have one digit; more would be those of rounding.
             None => format!("{:.*}", (-size.log10().floor()).max(0.0) as usize, value),
         };
@@ -74,17 +74,19 @@ impl Coordinate {
             text
         }
     }
-}
 
-/// `value` with at most three digits and a power of ten: `2.5e6`.
-fn exponent(value: f64) -> String {
-    let text = format!("{value:.2e}");
-    match text.split_once('e') {
-        Some((digits, power)) if digits.contains('.') => {
-            let digits = digits.trim_end_matches('0').trim_end_matches('.');
-            format!("{digits}e{power}")
+    /// `value` with a power of ten and the digits that tell it from other ticks: `2.5e6`.
+    fn exponent(&self, value: f64) -> String {
+        let power = value.abs().log10().floor() as i32;
+        let places = self.last_place.map_or(0, |place| power + place);
+        let text = format!("{value:.*e}", places.clamp(0, 15) as usize);
+        match text.split_once('e') {
+            Some((digits, power)) if digits.contains('.') => {
+                let digits = digits.trim_end_matches('0').trim_end_matches('.');
+                format!("{digits}e{power}")
+            }
+            _ => text,
         }
-        _ => text,
     }
 }
 
@@ -176,6 +178,7 @@ mod tests {
         );
         assert_eq!(labels(&axis, 0.0, 4.6e6).last().unwrap(), "4e6");
         assert_eq!(labels(&axis, 0.0, 3e-5)[1], "5e-6");
+        assert_eq!(labels(&axis, 414_345_321.0, 415_322_883.0)[1], "4.146e8");
     }
 
     #[test]
