@@ -8,14 +8,18 @@ import { chromium } from "playwright-core";
 
 const [address, kind, screenshot, width = "1100", height = "700"] = process.argv.slice(2);
 const program = process.env.CISTRON_CHROMIUM ?? "/usr/bin/chromium";
+// A loaded machine of two cores draws slowly.
+const patience = 300_000;
 const browser = await chromium.launch({
   executablePath: program,
+  timeout: patience,
   args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 const page = await browser.newPage({
   viewport: { width: Number(width), height: Number(height) },
 });
+page.setDefaultTimeout(patience);
 const errors = [];
 const failed = [];
 const asked = [];
@@ -75,7 +79,7 @@ const text = () => page.evaluate(() => {
 await page.goto(address, { waitUntil: "load" });
 if (kind !== "report") {
   // Drawn means: at least three canvases with colour.
-  const end = Date.now() + 120_000;
+  const end = Date.now() + patience;
   while (Date.now() < end) {
     await page.waitForTimeout(1_000);
     const drawn = (await canvases()).filter(canvas => canvas.coloured > 200).length;
