@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use cistron_kernels::runtime;
-use cistron_model::{HNet, Precision, checkpoint};
+use cistron_model::{Chunking, HNet, Precision, checkpoint};
 use clap::{Args, ValueEnum};
 use tch::Device;
 
@@ -105,6 +105,13 @@ impl ModelArg {
                 );
             }
             let model = HNet::load(&self.model, device)?;
+            if model.config().cistron.chunking == Chunking::Codons {
+                bail!(
+                    "--model {}: its chunks are the codons of an annotation, a control that \
+                     `cistron pretrain` alone reads; its figures are those of its run folder",
+                    self.model.display()
+                );
+            }
             let digest = checkpoint::weights_digest(&self.model)?;
             let provenance = format!("{};sha256={digest}", self.model.display());
             return Ok(Loaded { model, provenance });

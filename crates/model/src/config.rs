@@ -113,6 +113,9 @@ pub enum Chunking {
     Stride,
     /// One token in N on average, by a hash of its place in the sequence: a control.
     Random,
+    /// The codons of an annotation, a control. Tokens say where chunks of the outermost stage
+    /// start: there they are higher by the size of the vocabulary. Inner stages have strides.
+    Codons,
 }
 
 /// What the upstream configuration lacks.

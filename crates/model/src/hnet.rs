@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 use crate::arch::Arch;
 use crate::checkpoint;
 use crate::compute::{Compute, Precision};
-use crate::config::Config;
+use crate::config::{Chunking, Config};
 use crate::error::ModelError;
 use crate::isotropic::Isotropic;
 use crate::mixer::Mixer;
@@ -29,6 +29,28 @@ pub struct Output {
     pub logits: Tensor,
     /// What each router decided, outermost first.
     pub routing: Vec<Routing>,
+}
+
+/// What a pass through the stages carries along.
+struct Pass<'a> {
+    compute: &'a Compute,
+    /// Whether states are kept.
+    keep: bool,
+    /// Where the tokens say that chunks of the outermost stage start: bool `[tokens]`.
+    marks: Option<Tensor>,
+    /// What each router has decided, outermost first.
+    routing: Vec<Routing>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(compute: &'a Compute, keep: bool, marks: Option<Tensor>) -> Self {
+        Self {
+            compute,
+            keep,
+            marks,
+            routing: Vec::new(),
+        }
+    }
 }
 
 /// One stage: the main network, or a chunking stage around another.
@@ -98,10 +120,9 @@ impl Stage {
         &self,
         x: &Packed,
         initial: Option<&StageState>,
-        keep: bool,
-        compute: &Compute,
-        routing: &mut Vec<Routing>,
+        pass: &mut Pass<'_>,
     ) -> (Tensor, Option<StageState>) {
+        let (keep, compute) = (pass.keep, pass.compute);
         let outer = x.values.size()[1];
         let x = x.with(self.widen(&x.values));
         let (y, state) = match (&self.network, initial) {
@@ -113,9 +134,9 @@ impl Stage {
                 let (y, state) = main.forward(&x, Some(initial), keep, compute);
                 (y.values, StageState::Main(state))
             }
-            (Network::Routed(stage), None) => stage.forward(&x, None, keep, compute, routing),
+            (Network::Routed(stage), None) => stage.forward(&x, None, pass),
             (Network::Routed(stage), Some(StageState::Routed(initial))) => {
-                stage.forward(&x, Some(initial), keep, compute, routing)
+                stage.forward(&x, Some(initial), pass)
             }
             _ => unreachable!("a state comes from a model of the same layout"),
         };
@@ -177,10 +198,9 @@ impl Routed {
         &self,
         x: &Packed,
         initial: Option<&RoutedState>,
-        keep: bool,
-        compute: &Compute,
-        routing: &mut Vec<Routing>,
+        pass: &mut Pass<'_>,
     ) -> (Tensor, StageState) {
+        let (keep, compute) = (pass.keep, pass.compute);
         let (encoded, encoder) = self.encoder.forward(
             x,
             initial.map(|state| state.encoder.as_slice()),
@@ -189,17 +209,14 @@ impl Routed {
         );
         let before = initial.map(|state| (&state.last, state.seen.as_slice()));
         let (chunked, decided) = {
-            let share = compute.selection.get(routing.len()).copied();
-            self.router.chunk(&encoded, before, share)
+            let share = compute.selection.get(pass.routing.len()).copied();
+            let marks = pass.marks.take();
+            self.router.chunk(&encoded, before, marks.as_ref(), share)
         };
-        routing.push(decided);
-        let (inner_out, inner_state) = self.inner.forward(
-            &chunked.selected,
-            initial.map(|state| &state.inner),
-            keep,
-            compute,
-            routing,
-        );
+        pass.routing.push(decided);
+        let (inner_out, inner_state) =
+            self.inner
+                .forward(&chunked.selected, initial.map(|state| &state.inner), pass);
         let z = Packed::new(inner_out, Arc::clone(chunked.layout()));
         let average = initial.map(|state| &state.average);
         let (back, average) = self.router.dechunk(&z, &chunked, average, keep);
@@ -245,7 +262,9 @@ impl Routed {
             .map(|&row| state.seen[row as usize])
             .collect();
         let seen = Tensor::from_slice(&seen).to_device(device);
-        let prob = self.router.step(&rows.take(&state.last), &encoded, &seen);
+        let prob = self
+            .router
+            .step(&rows.take(&state.last), &encoded, &seen, None);
         rows.put(&mut state.last, encoded.shallow_clone());
         for &row in &rows.list {
             state.seen[row as usize] += 1;
@@ -469,10 +488,18 @@ impl HNet {
         (output, state.expect("the state was asked for"))
     }
 
-    fn embed(&self, tokens: &Tensor, lengths: &[i64]) -> Packed {
+    /// The vectors of tokens, and their marks where chunks start at marks.
+    fn embed(&self, tokens: &Tensor, lengths: &[i64]) -> (Packed, Option<Tensor>) {
         let tokens = tokens.to_device(self.device);
+        let (tokens, marks) = match self.config.cistron.chunking {
+            Chunking::Codons => {
+                let size = self.config.vocab_size;
+                (tokens.remainder(size), Some(tokens.ge(size)))
+            }
+            _ => (tokens, None),
+        };
         let x = Tensor::embedding(&self.embeddings, &tokens, -1, false, false);
-        Packed::new(x, Layout::new(lengths, self.device))
+        (Packed::new(x, Layout::new(lengths, self.device)), marks)
     }
 
     fn run(
@@ -489,15 +516,12 @@ impl HNet {
                 "a state for each sequence"
             );
         }
-        let x = self.embed(tokens, lengths);
-        let mut routing = Vec::new();
-        let (y, stage) = self.backbone.forward(
-            &x,
-            initial.map(|state| &state.stage),
-            keep,
-            &self.compute,
-            &mut routing,
-        );
+        let (x, marks) = self.embed(tokens, lengths);
+        let mut pass = Pass::new(&self.compute, keep, marks);
+        let (y, stage) = self
+            .backbone
+            .forward(&x, initial.map(|state| &state.stage), &mut pass);
+        let routing = pass.routing;
         let logits = self.logits(&y);
         let sequences = lengths.len() as i64;
         (

@@ -53,7 +53,7 @@ impl Router {
     pub fn new(config: &Config, stage: usize, prefix: &str, params: &Params) -> Self {
         let get = |name: &str| params.tensor(&format!("{prefix}{name}"));
         Self {
-            rule: Rule::new(config.cistron.chunking, config.ratio(stage)),
+            rule: Rule::new(config.cistron.chunking, stage, config.ratio(stage)),
             q: get("routing_module.q_proj_layer.weight"),
             k: get("routing_module.k_proj_layer.weight"),
             residual_weight: get("residual_proj.weight"),
@@ -76,11 +76,13 @@ impl Router {
 
     /// Cuts `x` into chunks. `before` holds the last vector of each sequence
     /// `[sequences, width]` and its number of tokens so far; the first token ever is a boundary.
-    /// A `share` overrules the probabilities (see `Compute::selection`).
+    /// `marks`, bool `[tokens]`, say where chunks start if the rule asks for them. A `share`
+    /// overrules the probabilities (see `Compute::selection`).
     pub fn chunk(
         &self,
         x: &Packed,
         before: Option<(&Tensor, &[i64])>,
+        marks: Option<&Tensor>,
         share: Option<f64>,
     ) -> (Chunked, Routing) {
         let layout = &x.layout;
@@ -90,10 +92,11 @@ impl Router {
                 let seen = before.map(|before| {
                     upload(before.seen, x.values.device()).index_select(0, &layout.rows())
                 });
-                let prob = rule.starts(&match seen {
+                let places = match seen {
                     Some(seen) => layout.positions() + seen,
                     None => layout.positions().shallow_clone(),
-                });
+                };
+                let prob = rule.starts(&places, marks);
                 chunk::decide(prob, x, &self.weights(), before, share)
             }
             None => chunk::route(x, &self.weights(), before, share),
@@ -118,11 +121,17 @@ impl Router {
         (chunked, routing)
     }
 
-    /// One token: `previous` and `current` `[rows, width]`, and the number of tokens before,
-    /// i64 `[rows]`; probability fp32 `[rows]`.
-    pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &Tensor) -> Tensor {
+    /// One token: `previous` and `current` `[rows, width]`, the number of tokens before, i64
+    /// `[rows]`, and their marks, bool `[rows]`; probability fp32 `[rows]`.
+    pub fn step(
+        &self,
+        previous: &Tensor,
+        current: &Tensor,
+        seen: &Tensor,
+        marks: Option<&Tensor>,
+    ) -> Tensor {
         match self.rule {
-            Some(rule) => rule.starts(seen),
+            Some(rule) => rule.starts(seen, marks),
             None => {
                 chunk::probability(previous, current, &self.weights()).masked_fill(&seen.eq(0), 1.0)
             }

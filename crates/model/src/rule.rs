@@ -11,28 +11,36 @@ pub(crate) enum Rule {
     Stride(f64),
     /// At places whose hash, 32 bits, is below this.
     Random(i64),
+    /// Where tokens are marked.
+    Marked,
 }
 
 impl Rule {
     /// The rule of a stage with one chunk in `ratio` tokens; none where chunks are learned.
-    pub fn new(chunking: Chunking, ratio: Option<f64>) -> Option<Self> {
+    pub fn new(chunking: Chunking, stage: usize, ratio: Option<f64>) -> Option<Self> {
         let ratio = ratio?;
         match chunking {
             Chunking::Learned => None,
             Chunking::Stride => Some(Self::Stride(ratio)),
+            Chunking::Codons if stage == 0 => Some(Self::Marked),
+            Chunking::Codons => Some(Self::Stride(ratio)),
             Chunking::Random => Some(Self::Random((f64::from(u32::MAX) / ratio) as i64)),
         }
     }
 
-    /// Whether a chunk starts at places i64 `[*]` of their sequences, counted from 0: fp32
-    /// `[*]`, 1 or 0. The first place always starts one.
-    pub fn starts(self, places: &Tensor) -> Tensor {
+    /// Whether a chunk starts at places i64 `[*]` of their sequences, counted from 0, with marks
+    /// bool `[*]` where tokens have them: fp32 `[*]`, 1 or 0. The first place always starts one.
+    pub fn starts(self, places: &Tensor, marks: Option<&Tensor>) -> Tensor {
         let starts = match self {
             Self::Stride(ratio) => {
                 let chunk = |places: &Tensor| (places.to_kind(Kind::Double) / ratio).floor();
                 chunk(places).gt_tensor(&chunk(&(places - 1i64)))
             }
             Self::Random(limit) => hash(places).lt(limit).logical_or(&places.eq(0)),
+            Self::Marked => match marks {
+                Some(marks) => marks.logical_or(&places.eq(0)),
+                None => places.eq(0),
+            },
         };
         starts.to_kind(Kind::Float)
     }
@@ -56,8 +64,8 @@ mod tests {
 
     fn starts(chunking: Chunking, ratio: f64, tokens: i64) -> Vec<f32> {
         let places = Tensor::arange(tokens, (Kind::Int64, tch::Device::Cpu));
-        let rule = Rule::new(chunking, Some(ratio)).expect("a rule");
-        Vec::try_from(rule.starts(&places)).expect("fp32")
+        let rule = Rule::new(chunking, 0, Some(ratio)).expect("a rule");
+        Vec::try_from(rule.starts(&places, None)).expect("fp32")
     }
 
     #[test]

@@ -35,6 +35,25 @@ fn strides_count_from_the_start_of_each_sequence() {
 }
 
 #[test]
+fn marked_tokens_start_chunks_and_mean_the_same() {
+    let model = model("codons");
+    let marks = Tensor::from_slice(&[0i64, 0, 1, 0, 0, 1, 1, 0, 0, 0]) * 8i64;
+    let output = model.forward(&(tokens(10) + &marks), &[6, 4]);
+    let mask = Vec::<bool>::try_from(&output.routing[0].mask).expect("bool");
+    let starts: Vec<usize> = (0..10).filter(|&i| mask[i]).collect();
+    assert_eq!(starts, [0, 2, 5, 6]);
+    assert_eq!(output.routing[1].chunks, [2, 1]);
+    // Marks after a token do not change what is said of it.
+    let later = marks.narrow(0, 0, 5);
+    let short = model.forward(&(tokens(5) + later), &[5]);
+    assert!(apart(&output.logits.narrow(0, 0, 5), &short.logits) < 1e-5);
+    let whole = model.forward(&(tokens(10) + &marks), &[10]).logits;
+    let (head, state) = model.forward_from(&(tokens(10) + &marks).narrow(0, 0, 4), &[4], None);
+    let (tail, _) = model.forward_from(&(tokens(10) + &marks).narrow(0, 4, 6), &[6], Some(&state));
+    assert!(apart(&whole, &Tensor::cat(&[head.logits, tail.logits], 0)) < 1e-4);
+}
+
+#[test]
 fn whole_split_and_stepped_agree() {
     let _guard = tch::no_grad_guard();
     for chunking in ["stride", "random"] {

@@ -129,6 +129,18 @@ impl BatchBuilder {
         }
     }
 
+    /// The same, where a letter in lower case gets a token that is `vocabulary` higher: a model of
+    /// [`Chunking::Codons`](cistron_model::Chunking) starts a chunk there.
+    #[must_use]
+    pub fn marking(mut self, vocabulary: u8) -> Self {
+        for letter in b'a'..=b'z' {
+            self.token[usize::from(letter)] += vocabulary;
+            self.target[usize::from(letter)] =
+                self.target[usize::from(letter.to_ascii_uppercase())];
+        }
+        self
+    }
+
     /// Bases that a sequence of `tokens` tokens needs: the last base is a target alone.
     pub fn bases(tokens: u64, bos: bool) -> u64 {
         tokens + u64::from(!bos)
@@ -222,6 +234,16 @@ mod tests {
         assert_eq!(targets, [IGNORED, 2, 3, 0]);
         assert_eq!(lengths, [3, 1]);
         assert_eq!(scored, 3);
+    }
+
+    #[test]
+    fn small_letters_are_marked_and_told_like_large_ones() {
+        let mut builder = BatchBuilder::new(Alphabet::Dna, true).marking(8);
+        builder.push(b"aCgTn");
+        let batch = builder.finish(Device::Cpu);
+        let list = |tensor: &Tensor| Vec::<i64>::try_from(tensor).unwrap();
+        assert_eq!(list(&batch.tokens), [5, 8, 1, 10, 3]);
+        assert_eq!(list(&batch.targets), [0, 1, 2, 3, IGNORED]);
     }
 
     #[test]

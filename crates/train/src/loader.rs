@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use cistron_genome::alphabet::Alphabet;
 use cistron_genome::corpus::{Corpus, Split};
+use cistron_model::{Chunking, Config};
 use tch::Device;
 
 use crate::TrainError;
@@ -58,7 +59,6 @@ impl Contigs {
 pub struct Loader<'a> {
     corpus: &'a Corpus,
     data: DataConfig,
-    alphabet: Alphabet,
     device: Device,
     rows: Arc<Rows>,
     ahead: Ahead,
@@ -94,7 +94,6 @@ impl<'a> Loader<'a> {
         Ok(Self {
             corpus,
             data: data.clone(),
-            alphabet,
             device,
             rows: Arc::new(Rows {
                 corpus: corpus.clone(),
@@ -103,6 +102,7 @@ impl<'a> Loader<'a> {
                 alphabet,
                 contigs: train,
                 sampler,
+                marks: None,
             }),
             ahead: Ahead::default(),
             validation: Contigs::of(corpus, Split::Val, data),
@@ -117,6 +117,28 @@ impl<'a> Loader<'a> {
             rows.long_range = long_range.clone();
         }
         self
+    }
+
+    /// The same loader for a model of these chunks: where codons are chunks, tokens are marked.
+    ///
+    /// # Errors
+    ///
+    /// The corpus knows of no codons.
+    pub fn with_chunks_of(mut self, model: &Config) -> Result<Self, TrainError> {
+        if model.cistron.chunking == Chunking::Codons {
+            if !self.corpus.has_codons() {
+                return Err(TrainError::Data {
+                    path: self.corpus.folder().to_owned(),
+                    problem: "no annotation, and model.cistron.chunking = \"codons\" needs one; \
+                              build it again with --codons"
+                        .into(),
+                });
+            }
+            if let Some(rows) = Arc::get_mut(&mut self.rows) {
+                rows.marks = u8::try_from(model.vocab_size).ok();
+            }
+        }
+        Ok(self)
     }
 
     /// The same loader, which reads up to `batches` batches ahead, each on a thread.
@@ -156,12 +178,13 @@ impl<'a> Loader<'a> {
     }
 
     fn read_validation(&self, windows: &[Window]) -> Result<Batch, TrainError> {
-        let mut builder = BatchBuilder::new(self.alphabet, self.data.bos);
+        let mut builder = self.rows.builder();
         let mut bases = Vec::new();
         for window in windows {
             let (genome, contig) = self.validation.indices[window.contig];
             let range = window.start..window.start + window.length;
-            self.corpus.contig(genome, contig).read(range, &mut bases)?;
+            let contig = self.corpus.contig(genome, contig);
+            self.rows.letters(contig, range, false, &mut bases)?;
             builder.push(&bases);
             builder.end_row();
         }

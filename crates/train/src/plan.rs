@@ -49,7 +49,8 @@ pub fn plan(options: &PretrainOptions) -> Result<Plan, TrainError> {
         alphabet,
         config.train.seed,
         options.device,
-    )?;
+    )?
+    .with_chunks_of(&config.model)?;
     let stages = inspect::stages(&config.model);
     let parameters: u64 = stages.iter().map(|stage| stage.parameters as u64).sum();
     let copies = if config.train.ema_decay > 0.0 { 5 } else { 4 };

@@ -141,6 +141,7 @@ fn run(
     let corpus = Corpus::open(&options.corpus)?;
     let (alphabet, seed) = (config.model.alphabet(), config.train.seed);
     let loader = Loader::new(&corpus, &config.data, alphabet, seed, options.device)?
+        .with_chunks_of(&config.model)?
         .with_long_range(&config.long_range)
         .reading_ahead(config.train.accumulate as usize);
     let (folder, from) = prepare(options, &**group)?;

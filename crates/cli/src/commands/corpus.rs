@@ -50,9 +50,12 @@ pub struct Build {
     #[arg(long, value_name = "SHARE", default_value_t = CorpusBuilder::ALIKE, value_parser = share)]
     identity: f64,
     /// A table of genomes: tab-separated, with a header naming columns `fasta` and perhaps `name`,
-    /// `split` and `lineage`
+    /// `split`, `lineage` and `gff`
     #[arg(long, value_name = "FILE.tsv")]
     table: Option<PathBuf>,
+    /// Keep where codons lie, from the column `gff` of the table: for models whose chunks are codons
+    #[arg(long, requires = "table")]
+    codons: bool,
     /// Replace an existing corpus
     #[arg(long)]
     force: bool,
@@ -137,6 +140,7 @@ fn build(command: Build) -> anyhow::Result<()> {
         .validation(command.val)
         .validation_lineages(command.val_lineage)
         .near_duplicates(command.near_duplicates.into(), command.identity)
+        .codons(command.codons)
         .force(command.force);
     if let Some(table) = &command.table {
         builder = builder.table(table)?;

@@ -8,7 +8,7 @@ use super::manifest::{FORMAT, GenomeEntry, Manifest, Split};
 use super::output::OutputFolder;
 use super::packer::Packer;
 use super::settle::{settle, write_manifest};
-use super::{BASES_FILE, Corpus, CorpusError, RUNS_FILE};
+use super::{BASES_FILE, Corpus, CorpusError, RUNS_FILE, codons};
 use crate::names;
 
 /// Endings of FASTA file names, which are no part of a genome's name.
@@ -22,6 +22,7 @@ pub struct CorpusBuilder {
     lineages: Vec<String>,
     duplicates: Duplicates,
     min_identity: f64,
+    codons: bool,
     force: bool,
 }
 
@@ -31,6 +32,7 @@ pub(super) struct Input {
     pub path: PathBuf,
     pub split: Split,
     pub lineage: String,
+    pub annotation: Option<PathBuf>,
 }
 
 /// A built corpus, and what was found on the way.
@@ -52,6 +54,7 @@ impl Default for CorpusBuilder {
             lineages: Vec::new(),
             duplicates: Duplicates::default(),
             min_identity: Self::ALIKE,
+            codons: false,
             force: false,
         }
     }
@@ -86,6 +89,7 @@ impl CorpusBuilder {
             path: path.into(),
             split,
             lineage: String::new(),
+            annotation: None,
         });
         self
     }
@@ -115,6 +119,14 @@ impl CorpusBuilder {
         self
     }
 
+    /// Whether the corpus says where codons of annotated genes lie. Annotations come from the
+    /// column `gff` of [`CorpusBuilder::table`].
+    #[must_use]
+    pub fn codons(mut self, codons: bool) -> Self {
+        self.codons = codons;
+        self
+    }
+
     /// Whether an existing corpus is replaced.
     #[must_use]
     pub fn force(mut self, force: bool) -> Self {
@@ -141,6 +153,9 @@ impl CorpusBuilder {
         mut done: impl FnMut(&GenomeEntry),
     ) -> Result<Built, CorpusError> {
         let inputs = self.resolve()?;
+        if self.codons && inputs.iter().all(|input| input.annotation.is_none()) {
+            return Err(CorpusError::NoAnnotations);
+        }
         let folder = OutputFolder::create(out, self.force)?;
         let mut packer = Packer::new(folder.file(BASES_FILE)?, folder.file(RUNS_FILE)?);
         let mut genomes = Vec::with_capacity(inputs.len());
@@ -155,11 +170,18 @@ impl CorpusBuilder {
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             packed_bytes: packer.packed_bytes(),
             runs: packer.runs(),
+            codons: false,
             genomes,
         };
         packer.finish()?;
         write_manifest(&folder, &manifest)?;
         let settled = settle(&folder, self.duplicates, self.min_identity)?;
+        if self.codons {
+            codons::write(&folder, |name| {
+                let input = inputs.iter().find(|input| input.name == name);
+                input.and_then(|input| input.annotation.as_deref())
+            })?;
+        }
         folder.publish()?;
         Ok(Built {
             corpus: Corpus::open(out)?,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::fasta::FastaError;
+use crate::gff::GffError;
 use crate::system::{cannot_read, cannot_write};
 
 /// Why a corpus could not be built, opened or read.
@@ -12,6 +13,9 @@ pub enum CorpusError {
     /// A FASTA file could not be used.
     #[error(transparent)]
     Fasta(#[from] FastaError),
+    /// An annotation could not be used.
+    #[error(transparent)]
+    Gff(#[from] GffError),
     /// An input other than a FASTA file cannot be read; the message names it.
     #[error(transparent)]
     Input(#[from] io::Error),
@@ -46,6 +50,11 @@ pub enum CorpusError {
     /// No genome was given.
     #[error("no FASTA file given; a corpus needs at least one")]
     NoGenomes,
+    /// Codons are asked for, and no genome has an annotation.
+    #[error(
+        "--codons: no genome has an annotation; name GFF3 files in a column \"gff\" of --table"
+    )]
+    NoAnnotations,
     /// A table of genomes is wrong.
     #[error("{}, line {line}: {what}", path.display())]
     Table {

@@ -34,6 +34,9 @@ pub struct Manifest {
     pub packed_bytes: u64,
     /// Number of runs in `runs.bin`.
     pub runs: u64,
+    /// Whether there is a `codons.bits`, half as long as `bases.2bit`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub codons: bool,
     /// The genomes, in corpus order.
     pub genomes: Vec<GenomeEntry>,
 }

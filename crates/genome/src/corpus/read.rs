@@ -10,7 +10,7 @@ use memmap2::Mmap;
 use super::manifest::{ContigEntry, GenomeEntry, Manifest};
 use super::packing::unpack;
 use super::runs::{RUN_BYTES, Runs};
-use super::{BASES_FILE, CorpusError, MANIFEST_FILE, RUNS_FILE};
+use super::{BASES_FILE, CODONS_FILE, CorpusError, MANIFEST_FILE, RUNS_FILE};
 use crate::names;
 
 /// An open corpus. It can be read from many threads at once; a clone is another handle on it.
@@ -20,6 +20,7 @@ pub struct Corpus {
     manifest: Arc<Manifest>,
     packed: Arc<Mmap>,
     runs: Arc<Mmap>,
+    pub(super) codons: Option<Arc<Mmap>>,
 }
 
 impl Corpus {
@@ -31,9 +32,15 @@ impl Corpus {
     pub fn open(folder: &Path) -> Result<Self, CorpusError> {
         let manifest = Manifest::read(&folder.join(MANIFEST_FILE))?;
         let run_bytes = manifest.runs.saturating_mul(RUN_BYTES as u64);
+        let codon_bytes = manifest.packed_bytes.div_ceil(2);
+        let codons = manifest
+            .codons
+            .then(|| open_map(&folder.join(CODONS_FILE), codon_bytes).map(Arc::new))
+            .transpose()?;
         Ok(Self {
             packed: Arc::new(open_map(&folder.join(BASES_FILE), manifest.packed_bytes)?),
             runs: Arc::new(open_map(&folder.join(RUNS_FILE), run_bytes)?),
+            codons,
             folder: folder.to_owned(),
             manifest: Arc::new(manifest),
         })
@@ -88,8 +95,8 @@ impl Corpus {
 /// A contig of an open corpus.
 #[derive(Clone, Copy, Debug)]
 pub struct CorpusContig<'a> {
-    corpus: &'a Corpus,
-    entry: &'a ContigEntry,
+    pub(super) corpus: &'a Corpus,
+    pub(super) entry: &'a ContigEntry,
 }
 
 impl<'a> CorpusContig<'a> {
@@ -116,12 +123,7 @@ impl<'a> CorpusContig<'a> {
     pub fn read(self, range: Range<u64>, bases: &mut Vec<u8>) -> Result<(), CorpusError> {
         bases.clear();
         if range.start > range.end || range.end > self.len() {
-            return Err(CorpusError::OutOfRange {
-                contig: self.entry.name.to_string(),
-                start: range.start,
-                end: range.end,
-                length: self.len(),
-            });
+            return Err(self.out_of_range(&range));
         }
         let start = self.entry.offset + range.start;
         let end = self.entry.offset + range.end;
@@ -134,6 +136,17 @@ impl<'a> CorpusContig<'a> {
             }
         }
         Ok(())
+    }
+}
+
+impl CorpusContig<'_> {
+    pub(super) fn out_of_range(self, range: &Range<u64>) -> CorpusError {
+        CorpusError::OutOfRange {
+            contig: self.entry.name.to_string(),
+            start: range.start,
+            end: range.end,
+            length: self.len(),
+        }
     }
 }
 

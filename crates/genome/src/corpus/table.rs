@@ -1,7 +1,8 @@
 //! A table of genomes: tab-separated columns under a header line, in any order.
 //!
 //! `fasta` is the file, relative to the folder of the table; `name`, `split` (`train` or
-//! `val`) and `lineage` (from coarse to fine with `/` between) may be left out or empty.
+//! `val`), `lineage` (from coarse to fine with `/` between) and `gff` (an annotation, relative to the
+//! same folder) may be left out or empty.
 //! Other columns are not looked at.
 
 use std::io::Read;
@@ -12,8 +13,8 @@ use super::{CorpusBuilder, CorpusError, Split, genome_name};
 use crate::compression::open_input;
 
 impl CorpusBuilder {
-    /// Adds the genomes of a table, as described above for `fasta`, `name`, `split` and `lineage`:
-    /// tab-separated, one genome a line, the first line naming the columns.
+    /// Adds the genomes of a table, as described above for `fasta`, `name`, `split`, `lineage`
+    /// and `gff`: tab-separated, one genome a line, the first line naming the columns.
     ///
     /// # Errors
     /// When the table cannot be read, has no column `fasta`, or a line is wrong.
@@ -35,6 +36,7 @@ impl CorpusBuilder {
         let header: Vec<&str> = lines.next().map_or("", |line| line.1).split('\t').collect();
         let column = |name| header.iter().position(|found| *found == name);
         let (name, split, lineage) = (column("name"), column("split"), column("lineage"));
+        let gff = column("gff");
         let fasta = column("fasta").ok_or_else(|| {
             (
                 1,
@@ -66,6 +68,7 @@ impl CorpusBuilder {
                 path: file,
                 split,
                 lineage: cell(lineage).trim().to_owned(),
+                annotation: (!cell(gff).is_empty()).then(|| folder.join(cell(gff))),
             });
         }
         Ok(self)

@@ -1,5 +1,7 @@
 //! Which configurations describe a model.
 
+use cistron_genome::alphabet::Alphabet;
+
 use super::{Chunking, Config, PerStage};
 use crate::ModelError;
 use crate::arch::MixerKind;
@@ -174,7 +176,14 @@ impl Config {
         if extension.chunking != Chunking::Learned && extension.ratio.is_empty() && routed > 0 {
             return fail(
                 "cistron.chunking",
-                "stride and random need cistron.ratio, a value for each routed stage".into(),
+                "stride, random and codons need cistron.ratio, a value for each routed stage"
+                    .into(),
+            );
+        }
+        if extension.chunking == Chunking::Codons && self.alphabet() != Alphabet::Dna {
+            return fail(
+                "cistron.chunking",
+                "codons need the alphabet dna, whose tokens can be marked".into(),
             );
         }
         if let Some(bad) = extension

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::HNet;
+use super::{HNet, Pass};
 use crate::routing::Routing;
 
 impl HNet {
@@ -13,11 +13,9 @@ impl HNet {
     ///
     /// As [`HNet::forward`].
     pub fn hidden(&self, tokens: &Tensor, lengths: &[i64]) -> (Tensor, Vec<Routing>) {
-        let x = self.embed(tokens, lengths);
-        let mut routing = Vec::new();
-        let (y, _) = self
-            .backbone
-            .forward(&x, None, false, &self.compute, &mut routing);
-        (y.to_kind(Kind::Float), routing)
+        let (x, marks) = self.embed(tokens, lengths);
+        let mut pass = Pass::new(&self.compute, false, marks);
+        let (y, _) = self.backbone.forward(&x, None, &mut pass);
+        (y.to_kind(Kind::Float), pass.routing)
     }
 }

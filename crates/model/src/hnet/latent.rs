@@ -3,8 +3,7 @@
 use cistron_kernels::Packed;
 use tch::Tensor;
 
-use super::{HNet, Network, Stage};
-use crate::compute::Compute;
+use super::{HNet, Network, Pass, Stage};
 use crate::routing::Routing;
 
 impl HNet {
@@ -16,24 +15,26 @@ impl HNet {
     ///
     /// As [`HNet::forward`].
     pub fn latent(&self, tokens: &Tensor, lengths: &[i64]) -> (Packed, Vec<Routing>) {
-        let x = self.embed(tokens, lengths);
-        let mut routing = Vec::new();
-        let latent = self.backbone.latent(&x, &self.compute, &mut routing);
-        (latent, routing)
+        let (x, marks) = self.embed(tokens, lengths);
+        let mut pass = Pass::new(&self.compute, false, marks);
+        let latent = self.backbone.latent(&x, &mut pass);
+        (latent, pass.routing)
     }
 }
 
 impl Stage {
-    fn latent(&self, x: &Packed, compute: &Compute, routing: &mut Vec<Routing>) -> Packed {
+    fn latent(&self, x: &Packed, pass: &mut Pass<'_>) -> Packed {
+        let compute = pass.compute;
         let x = x.with(self.widen(&x.values));
         match &self.network {
             Network::Main(main) => main.forward(&x, None, false, compute).0,
             Network::Routed(stage) => {
                 let (encoded, _) = stage.encoder.forward(&x, None, false, compute);
-                let share = compute.selection.get(routing.len()).copied();
-                let (chunked, decided) = stage.router.chunk(&encoded, None, share);
-                routing.push(decided);
-                stage.inner.latent(&chunked.selected, compute, routing)
+                let share = compute.selection.get(pass.routing.len()).copied();
+                let marks = pass.marks.take();
+                let (chunked, decided) = stage.router.chunk(&encoded, None, marks.as_ref(), share);
+                pass.routing.push(decided);
+                stage.inner.latent(&chunked.selected, pass)
             }
         }
     }

@@ -1,7 +1,9 @@
 //! What the rows of a batch hold: sequences of windows up to a number of tokens.
 
+use std::ops::Range;
+
 use cistron_genome::alphabet::Alphabet;
-use cistron_genome::corpus::Corpus;
+use cistron_genome::corpus::{Corpus, CorpusContig};
 use cistron_genome::revcomp;
 
 use super::Contigs;
@@ -30,6 +32,8 @@ pub(super) struct Rows {
     pub alphabet: Alphabet,
     pub contigs: Contigs,
     pub sampler: Sampler,
+    /// Size of the vocabulary where tokens that begin a codon are marked.
+    pub marks: Option<u8>,
 }
 
 impl Rows {
@@ -98,9 +102,47 @@ impl Rows {
         piece.window.length - u64::from(!self.data.bos)
     }
 
+    /// An empty batch.
+    pub fn builder(&self) -> BatchBuilder {
+        let builder = BatchBuilder::new(self.alphabet, self.data.bos);
+        match self.marks {
+            Some(vocabulary) => builder.marking(vocabulary),
+            None => builder,
+        }
+    }
+
+    /// Reads the bases `range` of a contig in one direction, in lower case where a codon begins
+    /// and that is to be marked.
+    pub fn letters(
+        &self,
+        contig: CorpusContig<'_>,
+        range: Range<u64>,
+        reverse: bool,
+        bases: &mut Vec<u8>,
+    ) -> Result<(), TrainError> {
+        contig.read(range.clone(), bases)?;
+        if reverse {
+            *bases = revcomp(bases);
+        }
+        if self.marks.is_some()
+            && let Some(mut borders) = contig.codon_borders(range.start..range.end + 1)?
+        {
+            // What lies before a base on the one strand lies after it on the other.
+            if reverse {
+                borders.reverse();
+            }
+            for (base, begins) in bases.iter_mut().zip(borders) {
+                if begins {
+                    base.make_ascii_lowercase();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The batch at one place of the run.
     pub fn read(&self, place: Place) -> Result<HostBatch, TrainError> {
-        let mut builder = BatchBuilder::new(self.alphabet, self.data.bos);
+        let mut builder = self.builder();
         let mut bases = Vec::new();
         for i in 0..self.data.batch {
             for piece in self.pieces(place, i) {
@@ -115,10 +157,8 @@ impl Rows {
                     u64::from(lead && window.reverse),
                 );
                 let range = window.start - before..window.start + window.length + after;
-                self.corpus.contig(genome, contig).read(range, &mut bases)?;
-                if window.reverse {
-                    bases = revcomp(&bases);
-                }
+                let contig = self.corpus.contig(genome, contig);
+                self.letters(contig, range, window.reverse, &mut bases)?;
                 if continues {
                     builder.push_after(&bases, true);
                 } else {
@@ -145,6 +185,8 @@ mod tests {
     use super::*;
     use crate::loader::Loader;
     use crate::testing;
+    use cistron_genome::corpus::CorpusBuilder;
+    use cistron_model::Chunking;
     use tch::Device;
 
     fn place(step: u64) -> Place {
@@ -273,5 +315,47 @@ mod tests {
             let share = f64::from(given as u32) / f64::from(all);
             assert!((share - 0.75).abs() < 0.06, "{share}");
         });
+    }
+
+    /// On both strands the marked tokens begin the codons of a gene.
+    #[test]
+    fn codons_are_marked_on_both_strands() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        // A gene from end to end, whose codons are ATG, then CCC to the end.
+        let gene = format!("ATG{}", "CCC".repeat(40));
+        std::fs::write(path("a.fna"), format!(">c\n{gene}\n")).unwrap();
+        let line = format!("c\tx\tCDS\t1\t{}\t.\t+\t0\tID=a\n", gene.len());
+        std::fs::write(path("a.gff3"), line).unwrap();
+        std::fs::write(path("t.tsv"), "fasta\tgff\na.fna\ta.gff3\n").unwrap();
+        let builder = CorpusBuilder::new().table(&path("t.tsv")).unwrap();
+        let corpus = builder.codons(true).build(&path("corpus")).unwrap();
+        let mut model = testing::model(0).config().clone();
+        model.cistron.chunking = Chunking::Codons;
+        let data = DataConfig {
+            length: 123,
+            batch: 4,
+            ..DataConfig::default()
+        };
+        let loader = Loader::new(&corpus, &data, Alphabet::Dna, 3, Device::Cpu).unwrap();
+        let loader = loader.with_chunks_of(&model).unwrap();
+        let (mut forward, mut reverse) = (0, 0);
+        for step in 0..10 {
+            let batch = loader.batch(place(step)).unwrap();
+            let tokens = Vec::<i64>::try_from(&batch.tokens).unwrap();
+            for row in tokens.chunks(123) {
+                let marked: Vec<usize> = (1..row.len()).filter(|&i| row[i] >= 8).collect();
+                assert!(
+                    marked
+                        .iter()
+                        .eq((1..row.len()).step_by(3).collect::<Vec<_>>().iter())
+                );
+                match row[1] % 8 {
+                    0 => forward += 1,
+                    _ => reverse += 1,
+                }
+            }
+        }
+        assert!(forward > 0 && reverse > 0);
     }
 }
