@@ -1,6 +1,6 @@
 //! Where a model starts its chunks and how much each base surprises it, along whole contigs.
 //!
-//! Each strand of a contig is read once from its end to end, in blocks of [`BLOCK`] tokens,
+//! Each strand of a contig is read once from its end to end, in [`block`]s of tokens,
 //! with the model's state carried from block to block. Blocks begin at fixed places, so that
 //! values depend on the contig alone: not on how many blocks are read at a time, on other
 //! contigs, or on threads. They equal those of one pass over the contig but for rounding.
@@ -23,6 +23,7 @@ use cistron_genome::coord::Strand;
 use cistron_genome::fasta::Contig;
 use cistron_model::HNet;
 use cistron_model::config::PerStage;
+use tch::Device;
 
 use crate::engine::Engine;
 use crate::error::ScoreError;
@@ -31,8 +32,11 @@ pub use cut::Cutter;
 pub use spool::{Column, Spool};
 pub use walk::{Piece, StagePiece, Walk};
 
-/// Tokens a forward pass.
-pub const BLOCK: usize = 8192;
+/// Tokens a forward pass: many for a GPU; on a CPU few enough that what one layer hands to the next
+/// stays in its caches (2,048 take four fifths of the time of 8,192).
+pub fn block(device: Device) -> usize {
+    if device.is_cuda() { 8192 } else { 2048 }
+}
 
 /// How contigs are read.
 #[derive(Debug, Clone, Copy)]

@@ -170,6 +170,7 @@ fn write(global: &Global, command: &Tracks) -> anyhow::Result<()> {
     let engine = Engine::new(&model, global.threads())?.with_stop(stop::flag());
     let settings = Settings {
         context,
+        block: boundaries::block(device),
         reading: Reading {
             warm_up: command.warm_up.map_or(trained, |bases| bases as usize),
             tile: command.tile as usize,
@@ -190,6 +191,8 @@ fn write(global: &Global, command: &Tracks) -> anyhow::Result<()> {
 struct Settings {
     /// Bases that attention looks back on.
     context: usize,
+    /// Tokens of a forward pass.
+    block: usize,
     reading: Reading,
 }
 

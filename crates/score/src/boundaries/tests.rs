@@ -4,7 +4,6 @@ use super::*;
 use crate::engine::tests::engine;
 use cistron_genome::coord::Topology;
 use cistron_model::Config;
-use tch::Device;
 
 fn bases(length: usize, seed: u32) -> Vec<u8> {
     (0..length as u32)
@@ -74,10 +73,14 @@ fn deep() -> HNet {
 #[test]
 fn tiles_threads_and_neighbours_change_nothing() {
     let contigs = [
-        contig("long", bases(2 * BLOCK + 77, 0), Topology::Linear),
+        contig(
+            "long",
+            bases(2 * block(Device::Cpu) + 77, 0),
+            Topology::Linear,
+        ),
         contig("short", bases(3, 5), Topology::Linear),
         contig("none", vec![], Topology::Linear),
-        contig("ring", bases(BLOCK + 1, 9), Topology::Circular),
+        contig("ring", bases(block(Device::Cpu) + 1, 9), Topology::Circular),
     ];
     let model = bounded(&deep(), 2048);
     let one = Engine::new(&model, 1).expect("threads");
@@ -104,7 +107,7 @@ fn tiles_threads_and_neighbours_change_nothing() {
 /// Blocks with carried state against one pass that has never heard of blocks.
 #[test]
 fn values_equal_those_of_one_pass() {
-    let length = 2 * BLOCK + 1234;
+    let length = 2 * block(Device::Cpu) + 1234;
     let linear = contig("c", bases(length, 0), Topology::Linear);
     for context in [0, 2048] {
         let model = bounded(&deep(), context);

@@ -7,7 +7,7 @@ use cistron_genome::window::Window;
 use cistron_model::{HNet, State};
 use tch::{Device, Kind, Tensor};
 
-use super::BLOCK;
+use super::block;
 use crate::engine::Engine;
 use crate::error::ScoreError;
 
@@ -90,7 +90,7 @@ impl<'a> Walk<'a> {
         loop {
             let before = self.at < 0;
             let end = if before { 0 } else { length };
-            let count = (end - self.at).min(BLOCK as i64);
+            let count = (end - self.at).min(block(model.device()) as i64);
             if count <= 0 {
                 return Ok(None);
             }

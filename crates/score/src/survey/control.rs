@@ -7,7 +7,7 @@ use cistron_genome::gff::Annotation;
 use super::marks::{MARKS, marks};
 use super::rng::Rng;
 use super::tally::{Estimate, Rate, Tally, interval};
-use crate::boundaries::{self, Reading};
+use crate::boundaries::{self, Piece, Reading};
 use crate::engine::Engine;
 use crate::error::ScoreError;
 
@@ -161,20 +161,19 @@ pub fn shuffled(
         warm_up: 0,
         tile: WINDOW,
     };
-    let mut found: Vec<Option<boundaries::Piece>> = vec![None; windows.len()];
+    let mut found: Vec<Vec<Piece>> = vec![Vec::new(); windows.len()];
     boundaries::read(
         engine,
         &windows,
         &[strand],
         reading,
         &mut |window, _, piece| {
-            // A window is shorter than a block.
-            found[window] = Some(piece);
+            found[window].push(piece);
             Ok(())
         },
     )?;
     let mut tally = Tally::with_size(engine.stages(), STRETCH);
-    for (piece, (kept, marks)) in found.into_iter().flatten().zip(&marked) {
+    for (piece, (kept, marks)) in found.into_iter().filter_map(joined).zip(&marked) {
         let from = match strand {
             Strand::Forward => piece.information.len() - kept,
             Strand::Reverse => 0,
@@ -197,6 +196,20 @@ pub fn shuffled(
     Ok((0..engine.stages())
         .map(|stage| tally.rates(stage))
         .collect())
+}
+
+/// The pieces of one window as one.
+fn joined(mut pieces: Vec<Piece>) -> Option<Piece> {
+    pieces.sort_unstable_by_key(|piece| piece.start);
+    pieces.into_iter().reduce(|mut whole, next| {
+        whole.information.extend(next.information);
+        whole.entropy.extend(next.entropy);
+        for (stage, next) in whole.stages.iter_mut().zip(next.stages) {
+            stage.prob.extend(next.prob);
+            stage.start.extend(next.start);
+        }
+        whole
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use cistron_genome::coord::Strand;
 use cistron_score::Engine;
-use cistron_score::boundaries::{BLOCK, Spool};
+use cistron_score::boundaries::Spool;
 use cistron_score::survey::{self, StrandSurvey, Surprise, control};
 use cistron_tracks::reference::write_whole;
 use cistron_tracks::session::Session;
@@ -114,7 +114,7 @@ impl Findings<'_> {
             "annotation": self.input.gff.as_ref().map(|path| path.display().to_string()),
             "context": self.settings.context,
             "warm_up": self.settings.reading.warm_up,
-            "block": BLOCK,
+            "block": self.settings.block,
             "control_bases": self.control,
             "stages": stages,
             "survey": self.strands,
