@@ -327,11 +327,16 @@ impl Lyra {
                 let place = unique.divide_scalar_mode(base.pow(width as u32), "floor");
                 let around = place + Tensor::arange(width, integer) - left;
                 let mask = letters.ne(self.config.d_input);
-                let mask = mask.to_kind(Kind::Float).unsqueeze(-1);
-                let x = self.embed(&letters, &around.clamp(0, length - 1));
-                return self
-                    .local(x, Some(&mask))
-                    .select(1, left)
+                let mut mask = mask.to_kind(Kind::Float).unsqueeze(-1);
+                let mut x = self.embed(&letters, &around.clamp(0, length - 1));
+                // Each layer leaves the positions that it knows all about: at last one, the middle.
+                let (before, _) = self.config.taps();
+                for layer in &self.gated {
+                    x = layer.inner(&x, &mask);
+                    mask = mask.narrow(1, before, x.size()[1]);
+                }
+                return x
+                    .squeeze_dim(1)
                     .index_select(0, &inverse.reshape([-1]))
                     .reshape([batch, length, self.config.d_model]);
             }

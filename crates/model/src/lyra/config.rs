@@ -144,14 +144,17 @@ impl LyraConfig {
         (expansion * self.d_model as f64) as i64
     }
 
-    /// Positions to the left and to the right that the gated convolutions see.
+    /// Positions to the left and to the right that one gated convolution sees.
+    pub(super) fn taps(&self) -> (i64, i64) {
+        let all = self.kernel_size - 1;
+        let left = if self.causal { all } else { all / 2 };
+        (left, all - left)
+    }
+
+    /// Positions to the left and to the right that all gated convolutions see.
     pub(super) fn reach(&self) -> (i64, i64) {
         let layers = self.expansions.len() as i64;
-        let taps = self.kernel_size - 1;
-        if self.causal {
-            (layers * taps, 0)
-        } else {
-            (layers * taps / 2, layers * taps / 2)
-        }
+        let (left, right) = self.taps();
+        (layers * left, layers * right)
     }
 }

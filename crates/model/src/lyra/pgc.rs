@@ -22,7 +22,8 @@ pub(super) struct Pgc {
     conv: (Tensor, Tensor),
     out_proj: (Tensor, Tensor),
     out_norm: Tensor,
-    causal: bool,
+    /// Positions to the left and to the right that count.
+    reach: (i64, i64),
     nonlinear: bool,
 }
 
@@ -37,13 +38,22 @@ impl Pgc {
             conv: pair("conv"),
             out_proj: pair("out_proj"),
             out_norm: get("out_norm.weight"),
-            causal: config.causal,
+            reach: config.taps(),
             nonlinear: config.nonlinear,
         }
     }
 
     /// `[B, L, D]` to the same; positions where `mask` `[B, L, 1]` is 0 count as beyond the end.
     pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
+        self.layer(x, mask, true)
+    }
+
+    /// As [`Pgc::forward`], but only for the positions whose whole reach is in `x`.
+    pub fn inner(&self, x: &Tensor, mask: &Tensor) -> Tensor {
+        self.layer(x, Some(mask), false)
+    }
+
+    fn layer(&self, x: &Tensor, mask: Option<&Tensor>, fill: bool) -> Tensor {
         let z = x.linear(&self.in_proj.0, Some(&self.in_proj.1));
         let z = if self.nonlinear {
             norm(&z, &self.in_norm)
@@ -53,10 +63,14 @@ impl Pgc {
         let halves = z.chunk(2, -1);
         let (a, gate) = (&halves[0], &halves[1]);
         let h = match mask {
-            None => self.convolve(a),
-            Some(mask) => self.convolve(&(a * mask)),
+            None => self.convolve(a, fill),
+            Some(mask) => self.convolve(&(a * mask), fill),
         };
-        let gated = if self.nonlinear { gate * h } else { h };
+        let gated = match (self.nonlinear, fill) {
+            (false, _) => h,
+            (true, true) => gate * h,
+            (true, false) => gate.narrow(1, self.reach.0, h.size()[1]) * h,
+        };
         let out = gated.linear(&self.out_proj.0, Some(&self.out_proj.1));
         if self.nonlinear {
             norm(&out, &self.out_norm)
@@ -65,11 +79,13 @@ impl Pgc {
         }
     }
 
-    fn convolve(&self, a: &Tensor) -> Tensor {
+    fn convolve(&self, a: &Tensor, fill: bool) -> Tensor {
         let (weight, bias) = &self.conv;
-        let (channels, taps) = (weight.size()[0], weight.size()[2]);
-        let left = if self.causal { taps - 1 } else { taps / 2 };
-        let a = a.transpose(1, 2).constant_pad_nd([left, taps - 1 - left]);
+        let channels = weight.size()[0];
+        let mut a = a.transpose(1, 2);
+        if fill {
+            a = a.constant_pad_nd([self.reach.0, self.reach.1]);
+        }
         a.conv1d(weight, Some(bias), 1, 0, 1, channels)
             .transpose(1, 2)
     }

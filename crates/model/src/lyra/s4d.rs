@@ -21,8 +21,8 @@ pub enum Form {
     Recurrence,
 }
 
-/// Up to this length the direct sum is taken for [`Form::Auto`].
-const SHORT: i64 = 320;
+/// Up to this length the direct sum, whose matrix is [H, L, L], is faster than transforms.
+const SHORT: i64 = 96;
 
 /// One set of kernels, one a channel.
 #[derive(Debug)]
