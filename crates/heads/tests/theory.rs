@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 /// Sequences of `length` letters A, where each of `sites` may have another letter of its own, with
-/// the value that `f` gives to what has changed.
+/// the value that `f` gives to what has changed. Of `rows` that are drawn, equal ones are one row.
 fn table(
     length: usize,
     sites: &[(usize, u8)],
@@ -125,28 +125,51 @@ fn eps(outcome: &Outcome, data: &Dataset, sites: &[(usize, u8)]) -> f64 {
     interaction(&predict(outcome, data, &subsets(&set)))
 }
 
+/// Linear networks add up: they fit what is additive as ridge regression does, and nothing else. The
+/// letters are the same at all sites, so that only the state space can tell sites apart, by how much
+/// of its kernel is left to their right.
 #[test]
 fn without_products_only_sums_are_fitted() {
-    let sites = [
-        (2, b'C'),
-        (3, b'D'),
-        (5, b'E'),
-        (8, b'F'),
-        (11, b'G'),
-        (13, b'H'),
-    ];
-    let data = table(16, &sites, 400, |c| {
-        c(2) - 2.0 * c(3) + 3.0 * c(8) + 4.0 * c(5) * c(11)
+    let sites: Vec<(usize, u8)> = (2..12).map(|site| (site, b'C')).collect();
+    let data = table(16, &sites, 600, |c| {
+        c(2) - 2.0 * c(3) + 3.0 * c(8) - 1.5 * c(10) + 4.0 * c(5) * c(11)
     });
-    let outcome = train(&data, &options(Pool::Mean, |lyra| lyra.nonlinear = false));
-    for pair in [
-        [sites[0], sites[1]],
-        [sites[2], sites[4]],
-        [sites[3], sites[5]],
-    ] {
-        let eps = eps(&outcome, &data, &pair);
+    let trained = |depth: i64| {
+        let linear = |lyra: &mut LyraConfig| (lyra.nonlinear, lyra.depth) = (false, depth);
+        train(&data, &options(Pool::Mean, linear))
+    };
+    let with = trained(1);
+    for pair in [[0, 1], [3, 9], [6, 8]] {
+        let eps = eps(&with, &data, &pair.map(|i| sites[i]));
         assert!(eps.abs() < 1e-3, "{pair:?}: {eps}");
     }
+    let fold = &with.report.folds[0];
+    let (head, ridge) = (
+        fold.head.r2.expect("R2"),
+        fold.baselines[0].test.r2.expect("R2"),
+    );
+    assert!(ridge > 0.7, "{ridge}");
+    assert!((head - ridge).abs() < 0.05, "{head} beside {ridge}");
+    let blind = trained(0).report.folds[0].head.r2.expect("R2");
+    assert!(blind < ridge - 0.3, "{blind} without places, {ridge} with");
+}
+
+/// A pair 40 letters apart, among others that add up: the state space brings it together. Gated
+/// convolutions see five letters, and means of what they see add up.
+#[test]
+fn distant_pairs_need_a_state_space() {
+    let places = [3, 8, 12, 17, 22, 26, 30, 36, 40, 43];
+    let sites: Vec<(usize, u8)> = places.into_iter().zip(*b"CDEFGHIKLM").collect();
+    let data = table(48, &sites, 640, |c| {
+        0.3 * (c(12) + c(22) - c(30) - c(36)) + 0.2 * (c(8) - c(26)) + 4.0 * c(3) * c(43)
+    });
+    let eps_of = |depth: i64| {
+        let outcome = train(&data, &options(Pool::Mean, |lyra| lyra.depth = depth));
+        eps(&outcome, &data, &[sites[0], sites[9]])
+    };
+    let (with, without) = (eps_of(1), eps_of(0));
+    assert!((with - 4.0).abs() < 0.4, "planted 4, found {with}");
+    assert!(without.abs() < 1e-3, "out of reach, found {without}");
 }
 
 #[test]
