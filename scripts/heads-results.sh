@@ -10,6 +10,8 @@
 #   JOBS      runs at a time                 [1]
 #   THREADS   threads of each                [2]
 #   SEEDS     seeds                          ["1 2 3"]
+#   FOLDS     folds of scans with position   [all]
+#   BASELINES what is trained beside        [all]
 #   ONLY      regular expression over names  [all]
 set -euo pipefail
 data=$1
@@ -48,7 +50,7 @@ list() {
             echo "gb1-all:random:$variant:$seed $gb1"
             for set in tem1=BLAT_ECOLX_Stiffler_2015 amie=AMIE_PSEAE_Wrenbeck_2017 vim2=A4GRB6_PSEAI_Chen_2020; do
                 for folds in random modulo contiguous; do
-                    echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $([ $variant = lyra ] && echo 0 || echo all)"
+                    echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $([ $variant = lyra ] && echo 0 || echo "${FOLDS:-all}")"
                 done
             done
             echo "avgfp:random:$variant:$seed --table $data/avgfp_Sarkisyan2016_multimutant.tsv.gz --mutant-column variant --wild-type $gfp --target-column score"
@@ -65,7 +67,7 @@ one() {
     folder=$out/${name//:/_}
     [ -s "$folder.tsv" ] && return
     variant=$(cut -d: -f3 <<<"$name")
-    "$cistron" head train "$@" --variant "${variant%%-*}" --seed "${name##*:}" --threads "$THREADS" \
+    "$cistron" head train "$@" --baselines "${BASELINES:-all}" --variant "${variant%%-*}" --seed "${name##*:}" --threads "$THREADS" \
         --device cpu --out "$folder" --force >"$folder.tmp" 2>"$folder.log" &&
         mv "$folder.tmp" "$folder.tsv" || echo "failed: $name, see $folder.log" >&2
 }

@@ -9,7 +9,7 @@ use cistron_heads::folds::{Folds, Plan};
 use cistron_heads::metrics::Metrics;
 use cistron_heads::run::{self, Embedded, Event, Options, Outcome, Pool};
 use cistron_heads::scale::Transform;
-use cistron_heads::trainer::Training;
+use cistron_heads::trainer::{Rows, Training};
 use cistron_heads::{folder, plots, tables};
 use cistron_model::lyra::LyraConfig;
 use clap::{Args, ValueEnum};
@@ -547,12 +547,19 @@ fn table(outcome: &Outcome) -> String {
         let counts = report.folds.iter().map(part).map(|count| count.to_string());
         counts.collect::<Vec<_>>().join(",")
     };
+    let fewest = report.folds.iter().map(|fold| fold.validation).min();
+    let kept = match fewest < Some(Rows::FEWEST) {
+        true => "the last values are kept".to_owned(),
+        false => format!(
+            "the best epoch by validation {}",
+            Metrics::score_name(report.task)
+        ),
+    };
     text += &format!(
-        "# rows: {} trained on, {} validation, {} test; stopped by validation {}\n",
+        "# rows: {} trained on, {} validation, {} test; {kept}\n",
         rows(|fold| fold.train),
         rows(|fold| fold.validation),
         rows(|fold| fold.test),
-        Metrics::score_name(report.task)
     );
     text
 }
