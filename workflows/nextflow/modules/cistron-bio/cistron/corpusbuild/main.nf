@@ -24,6 +24,7 @@ process CISTRON_CORPUSBUILD {
     def val_opt = validation ? "--val ${validation.join(',')}" : ''
     """
     cistron corpus build \\
+        --force \\
         --threads ${task.cpus} \\
         ${val_opt} \\
         ${args} \\
@@ -34,7 +35,7 @@ process CISTRON_CORPUSBUILD {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir ${prefix}
+    mkdir -p ${prefix}
     touch ${prefix}/manifest.json
     """
 }

@@ -30,6 +30,7 @@ process CISTRON_EVALLM {
     def corpus_opt = corpus ? "--corpus ${corpus}" : ''
     """
     cistron eval lm \\
+        --force \\
         --device ${device} \\
         --threads ${task.cpus} \\
         ${model_opt} \\

@@ -23,6 +23,7 @@ process CISTRON_GATHER {
     def prefix = task.ext.prefix ?: "${meta.id}"
     """
     cistron gather \\
+        --force \\
         --threads ${task.cpus} \\
         ${args} \\
         --output ${prefix}.${suffix} \\

@@ -30,7 +30,7 @@ process CISTRON_PRETRAIN {
     def args3 = task.ext.args3 ?: ''
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    ${args3 ? "mkdir -p '${args3}' && ln -s '${args3}' '${prefix}'" : ''}
+    ${args3 ? "mkdir -p '${args3}' && ln -sfn '${args3}' '${prefix}'" : ''}
     ${args2} cistron pretrain \\
         --device ${device} \\
         --threads ${task.cpus} \\

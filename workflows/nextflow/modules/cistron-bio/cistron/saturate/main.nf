@@ -28,6 +28,7 @@ process CISTRON_SATURATE {
     def region_opt = region ? "--region '${region}'" : ''
     """
     cistron score saturate \\
+        --force \\
         --device ${device} \\
         --threads ${task.cpus} \\
         --fasta ${fasta} \\

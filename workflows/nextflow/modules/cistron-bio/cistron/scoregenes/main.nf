@@ -26,6 +26,7 @@ process CISTRON_SCOREGENES {
     def device = task.accelerator ? 'auto' : 'cpu'
     """
     cistron score genes \\
+        --force \\
         --device ${device} \\
         --threads ${task.cpus} \\
         --fasta ${fasta} \\

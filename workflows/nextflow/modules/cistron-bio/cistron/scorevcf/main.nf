@@ -30,6 +30,7 @@ process CISTRON_SCOREVCF {
     def device = task.accelerator ? 'auto' : 'cpu'
     """
     cistron score vcf \\
+        --force \\
         --device ${device} \\
         --threads ${task.cpus} \\
         --fasta ${fasta} \\

@@ -27,6 +27,7 @@ process CISTRON_TRACKS {
     def device = task.accelerator ? 'auto' : 'cpu'
     """
     cistron tracks \\
+        --force \\
         --device ${device} \\
         --threads ${task.cpus} \\
         --fasta ${fasta} \\
@@ -39,7 +40,7 @@ process CISTRON_TRACKS {
     stub:
     prefix = task.ext.prefix ?: "${meta.id}"
     """
-    mkdir ${prefix}
+    mkdir -p ${prefix}
     touch ${prefix}/summary.json
     """
 }
