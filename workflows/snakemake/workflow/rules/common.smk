@@ -11,6 +11,10 @@ from snakemake.utils import validate
 validate(config, "../schemas/config.schema.yaml")
 
 
+# Columns of all tables that name files.
+FILES = {"fasta", "gff", "vcf", "table", "cds", "protein", "wild_type", "predict"}
+
+
 def found(path, table):
     """A path of a table: from the folder that Snakemake runs in, or else from that of the table."""
     beside = Path(table).parent / path
@@ -32,24 +36,28 @@ def read_table(path, key, schema):
                 raise WorkflowError(f"{place}: {error}") from error
             if row[key] in rows:
                 raise WorkflowError(f"{place}: {key} '{row[key]}' comes twice")
-            for column in {"fasta", "gff", "vcf"} & row.keys():
+            for column in FILES & row.keys():
                 row[column] = found(row[column], path)
             rows[row[key]] = row
     return rows
 
 
 GENOMES = read_table(config["genomes"], "genome", "../schemas/genomes.schema.yaml")
-SAMPLES = (
-    read_table(config["variants"], "sample", "../schemas/variants.schema.yaml")
-    if config["variants"]
-    else {}
+SAMPLES, SCANS, HEADS = (
+    (
+        read_table(config[name], key, f"../schemas/{name}.schema.yaml")
+        if config[name]
+        else {}
+    )
+    for name, key in [("variants", "sample"), ("scans", "scan"), ("heads", "head")]
 )
-for name, sample in SAMPLES.items():
-    if sample["genome"] not in GENOMES:
-        raise WorkflowError(
-            f"{config['variants']}: sample '{name}' is on genome '{sample['genome']}', which "
-            f"{config['genomes']} lacks; add it there"
-        )
+for table, rows in [("variants", SAMPLES), ("scans", SCANS)]:
+    for name, row in rows.items():
+        if "genome" in row and row["genome"] not in GENOMES:
+            raise WorkflowError(
+                f"{config[table]}: '{name}' is on genome '{row['genome']}', which "
+                f"{config['genomes']} lacks; add it there"
+            )
 
 OUT = config["outdir"]
 TRAINED = config["model"] == "pretrain"
@@ -60,6 +68,8 @@ wildcard_constraints:
     genome="[^/]+",
     sample="[^/]+",
     contig="[^/]+",
+    scan="[^/]+",
+    head="[^/]+",
 
 
 scattergather:
@@ -80,6 +90,15 @@ def targets():
         wanted += [f"{OUT}/genes/{name}.tsv" for name in annotated]
     if "tracks" in STEPS:
         wanted += [f"{OUT}/tracks/{name}" for name in GENOMES]
+    if "score_dms" in STEPS:
+        wanted += [f"{OUT}/dms/{name}.json" for name in SCANS]
+    if "head" in STEPS:
+        wanted += [f"{OUT}/heads/{name}" for name in HEADS]
+        wanted += [
+            f"{OUT}/predictions/{name}.tsv"
+            for name, head in HEADS.items()
+            if "predict" in head
+        ]
     if "saturate" in STEPS:
         wanted += [f"{OUT}/saturate/{name}.tsv.gz" for name in GENOMES]
     return wanted
@@ -97,14 +116,28 @@ def model_option(wildcards):
     return shlex.quote(f"{OUT}/pretrain/model" if TRAINED else config["model"])
 
 
+def genome_row(wildcards):
+    """The genome of a step, of its VCF file or of its scan; empty for a gene alone."""
+    if wildcards.get("genome"):
+        return GENOMES[wildcards.genome]
+    if wildcards.get("sample"):
+        return GENOMES[SAMPLES[wildcards.sample]["genome"]]
+    return GENOMES.get(SCANS[wildcards.scan].get("genome"), {})
+
+
 def genome_file(column):
     """An input function: a file of the genome of a step, or nothing where it has none."""
+    return lambda wildcards: genome_row(wildcards).get(column, [])
 
-    def find(wildcards):
-        name = getattr(wildcards, "genome", None) or SAMPLES[wildcards.sample]["genome"]
-        return GENOMES[name].get(column, [])
 
-    return find
+def scan_file(column):
+    """An input function: a file of a scan, or nothing where it has none."""
+    return lambda wildcards: SCANS[wildcards.scan].get(column, [])
+
+
+def head_file(column):
+    """An input function: a file of a head, or nothing where it has none."""
+    return lambda wildcards: HEADS[wildcards.head].get(column, [])
 
 
 def option(name, value):
@@ -114,9 +147,34 @@ def option(name, value):
 
 def genome_options(wildcards, input):
     """Options that follow from the genome: its annotation and its circular contigs."""
-    name = getattr(wildcards, "genome", None) or SAMPLES[wildcards.sample]["genome"]
     gff = option("--gff", input.get("gff"))
-    return f"{gff} {option('--circular', GENOMES[name].get('circular'))}".strip()
+    return f"{gff} {option('--circular', genome_row(wildcards).get('circular'))}".strip()
+
+
+def scan_options(wildcards, input):
+    """Options that follow from a scan: the gene, its genome, and those of its row."""
+    named = [option(f"--{name}", input.get(name)) for name in ["cds", "protein", "fasta"]]
+    named += [genome_options(wildcards, input), SCANS[wildcards.scan].get("options", "")]
+    return " ".join(filter(None, named))
+
+
+def head_columns(wildcards):
+    """Options that name the columns of sequences of a head."""
+    row = HEADS[wildcards.head]
+    named = [option(f"--{name}-column", row.get(name)) for name in ["sequence", "mutant"]]
+    return " ".join(filter(None, named))
+
+
+def head_options(wildcards, input):
+    """Options that follow from a head: its columns, its wild type, and those of its row."""
+    row = HEADS[wildcards.head]
+    named = [
+        head_columns(wildcards),
+        option("--target-column", row["target"]),
+        option("--wild-type", input.get("wild_type")),
+        row.get("options", ""),
+    ]
+    return " ".join(filter(None, named))
 
 
 def device(step):
