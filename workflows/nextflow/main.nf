@@ -10,15 +10,21 @@ def own(name) {
     return file("${projectDir}/${name}")
 }
 
+// The rows of a table that need not be given.
+def optional(name, key) {
+    return params[name] ? Table.read(file(params[name]), own("assets/schema_${name}.json"), key) : []
+}
+
 workflow {
     Parameters.check(params, own('nextflow_schema.json'))
     def genomes = Table.read(file(params.input), own('assets/schema_input.json'), 'genome')
-    def samples = params.variants
-        ? Table.read(file(params.variants), own('assets/schema_variants.json'), 'sample')
-        : []
+    def samples = optional('variants', 'sample')
+    def scans = optional('scans', 'scan')
+    def heads = optional('heads', 'head')
     Table.require(samples, 'genome', genomes*.genome, params.variants, params.input)
+    Table.require(scans, 'genome', genomes*.genome, params.scans, params.input)
 
-    CISTRON(genomes, samples)
+    CISTRON(genomes, samples, scans, heads)
 
     channel.topic('versions')
         .map { process, tool, version -> "${process.tokenize(':')[-1]}:\n    ${tool}: ${version}\n" }

@@ -49,10 +49,10 @@ class Table {
         }
     }
 
-    /** Stops where a column of `rows` names what `known` lacks. */
+    /** Stops where a column of `rows` names what `known` lacks; an empty cell names nothing. */
     static void require(List<Map> rows, String column, List known, table, other) {
         rows.each { row ->
-            if (!(row[column] in known)) {
+            if (row[column] && !(row[column] in known)) {
                 throw new IllegalArgumentException(
                     "${table}: ${column} '${row[column]}' is not in ${other}; add it there")
             }

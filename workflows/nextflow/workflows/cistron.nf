@@ -4,8 +4,11 @@ include { CISTRON_CORPUSBUILD                  } from '../modules/cistron-bio/ci
 include { CISTRON_EVALLM                       } from '../modules/cistron-bio/cistron/evallm/main'
 include { CISTRON_GATHER as CISTRON_GATHER_SATURATE } from '../modules/cistron-bio/cistron/gather/main'
 include { CISTRON_GATHER as CISTRON_GATHER_VCF } from '../modules/cistron-bio/cistron/gather/main'
+include { CISTRON_HEADPREDICT                  } from '../modules/cistron-bio/cistron/headpredict/main'
+include { CISTRON_HEADTRAIN                    } from '../modules/cistron-bio/cistron/headtrain/main'
 include { CISTRON_PRETRAIN                     } from '../modules/cistron-bio/cistron/pretrain/main'
 include { CISTRON_SATURATE                     } from '../modules/cistron-bio/cistron/saturate/main'
+include { CISTRON_SCOREDMS                     } from '../modules/cistron-bio/cistron/scoredms/main'
 include { CISTRON_SCOREGENES                   } from '../modules/cistron-bio/cistron/scoregenes/main'
 include { CISTRON_SCOREVCF                     } from '../modules/cistron-bio/cistron/scorevcf/main'
 include { CISTRON_TRACKS                       } from '../modules/cistron-bio/cistron/tracks/main'
@@ -39,6 +42,33 @@ def vcf_tasks(genomes, samples, count) {
     }
 }
 
+// [ meta, table, cds, protein ] and [ meta, fasta, gff ] of each scan; a gene alone has no genome.
+def scan_tasks(genomes, scans) {
+    def by_name = genomes.collectEntries { row -> [row.genome, row] }
+    return scans.collect { row ->
+        def genome = by_name[row.genome] ?: [:]
+        [
+            [[id: row.scan, circular: genome.circular, options: row.options], row.table, row.cds ?: [], row.protein ?: []],
+            [[id: row.genome], genome.fasta ?: [], genome.gff ?: []],
+        ]
+    }
+}
+
+// [ meta, table, wild type, table to predict ] of each head.
+def head_inputs(heads) {
+    return heads.collect { row ->
+        def sequences = [
+            row.sequence ? "--sequence-column '${row.sequence}'" : '',
+            row.mutant ? "--mutant-column '${row.mutant}'" : '',
+        ].join(' ').trim()
+        def training = "--target-column '${row.target}' ${row.options ?: ''}".trim()
+        [
+            [id: row.head, sequences: sequences.toString(), training: training.toString()],
+            row.table, row.wild_type ?: [], row.predict ?: [],
+        ]
+    }
+}
+
 // Files in the order of their numbers.
 def in_order(numbered) {
     return numbered.sort { item -> item[0] }.collect { item -> item[1] }
@@ -48,6 +78,8 @@ workflow CISTRON {
     take:
     genomes // rows of the table of genomes
     samples // rows of the table of VCF files
+    scans   // rows of the table of deep mutational scans
+    heads   // rows of the table of heads
 
     main:
     def steps = params.steps.tokenize(',')
@@ -95,6 +127,24 @@ workflow CISTRON {
 
     if ('tracks' in steps) {
         CISTRON_TRACKS(ch_genomes, ch_model)
+    }
+
+    if ('score_dms' in steps) {
+        ch_scans = channel.fromList(scan_tasks(genomes, scans))
+        CISTRON_SCOREDMS(
+            ch_scans.map { scan, _genome -> scan },
+            ch_scans.map { _scan, genome -> genome },
+            ch_model,
+        )
+    }
+
+    if ('head' in steps) {
+        ch_heads = channel.fromList(head_inputs(heads))
+        CISTRON_HEADTRAIN(ch_heads.map { meta, table, wild_type, _predict -> [meta, table, wild_type] })
+        ch_predict = CISTRON_HEADTRAIN.out.head
+            .join(ch_heads.map { meta, _table, _wild_type, predict -> [meta, predict] })
+            .filter { _meta, _head, predict -> predict }
+        CISTRON_HEADPREDICT(ch_predict)
     }
 
     if ('saturate' in steps) {
