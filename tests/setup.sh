@@ -39,11 +39,12 @@ fi
 for program in node chromium; do
     command -v "$program" >/dev/null || echo "tests/setup.sh: $program is absent: install it with your package manager" >&2
 done
-if ! .venv-tests/bin/snakemake --version >/dev/null 2>&1; then
-    .venv-tests/bin/python -m pip install --quiet --disable-pip-version-check 'snakemake>=9,<10'
+modules='import snakemake, pygments'
+if ! .venv-tests/bin/python -c "$modules" 2>/dev/null; then
+    .venv-tests/bin/python -m pip install --quiet --disable-pip-version-check 'snakemake[reports]>=9,<10'
 fi
-.venv-tests/bin/snakemake --version >/dev/null 2>&1 ||
-    echo "tests/setup.sh: Snakemake could not be installed in .venv-tests: pip install snakemake there" >&2
+.venv-tests/bin/python -c "$modules" 2>/dev/null ||
+    echo "tests/setup.sh: Snakemake could not be installed in .venv-tests: pip install 'snakemake[reports]' there" >&2
 
 if ! ls .venv-tests/nextflow/nextflow-*.jar >/dev/null 2>&1; then
     if ! command -v mvn >/dev/null || ! command -v java >/dev/null; then

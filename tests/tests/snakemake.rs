@@ -53,6 +53,9 @@ fn a_killed_run_goes_on_and_parts_make_the_whole() {
         "eval/lambda.svg",
         "genes/phiX174.tsv",
         "tracks/lambda/summary.json",
+        "dms/J.tsv",
+        "heads/J/metrics.json",
+        "predictions/J.tsv",
         "benchmarks/gather_vcf/lambda_calls.tsv",
         "logs/pretrain.log",
     ] {
@@ -63,6 +66,20 @@ fn a_killed_run_goes_on_and_parts_make_the_whole() {
         success && printed.contains("Nothing to be done"),
         "{printed}"
     );
+
+    let (success, printed) = start(&engine, folder.path(), &["--report", "report.html"]).finish();
+    assert!(success, "{printed}");
+    let report = folder.path().join("workflows/snakemake/report.html");
+    let report = std::fs::read_to_string(report).unwrap();
+    for caption in [
+        "scored with the model",
+        "Bits per base of",
+        "around a gene",
+        "rank the measured variants",
+        "rows that it was not trained on",
+    ] {
+        assert!(report.contains(caption), "'{caption}' is not in the report");
+    }
 }
 
 #[test]
@@ -103,6 +120,8 @@ fn every_wrapper_runs_its_example() {
         ("data/demo/lambda.fna.gz", "lambda.fna.gz"),
         ("workflows/toy/phiX174.gff3", "phiX174.gff3"),
         ("workflows/toy/phiX174.vcf", "variants.vcf"),
+        ("workflows/toy/phiX174_J.csv", "phiX174_J.csv"),
+        ("workflows/toy/phiX174_J.faa", "phiX174_J.faa"),
         ("workflows/toy/pretrain.toml", "tiny.toml"),
     ] {
         std::fs::copy(here.join(from), here.join(to)).unwrap();
@@ -116,6 +135,9 @@ fn every_wrapper_runs_its_example() {
         ("scoregenes", "genes/phiX174.tsv"),
         ("tracks", "tracks/phiX174"),
         ("saturate", "saturate/phiX174.tsv.gz"),
+        ("scoredms", "dms/J.json dms/J.tsv"),
+        ("headtrain", "heads/J"),
+        ("headpredict", "predictions/J.tsv"),
     ] {
         let snakefile = wrappers
             .join("bio/cistron")
