@@ -78,6 +78,8 @@ fn a_bad_vcf_stops_the_run_and_its_message_is_seen() {
         "nano",
         "--steps",
         "score_vcf",
+        "--score_vcf_args",
+        "--context 512",
     ];
     let (success, printed) = start(&engine, folder.path(), &more).finish();
     assert!(!success, "{printed}");

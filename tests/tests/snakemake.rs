@@ -89,7 +89,12 @@ fn a_bad_vcf_stops_the_run_and_its_message_is_seen() {
     let bad = folder.path().join("workflows/toy/lambda.vcf");
     let text = std::fs::read_to_string(&bad).unwrap();
     std::fs::write(&bad, text.replacen("NC_001416.1\t", "NC_001416.1 ", 70)).unwrap();
-    let only = ["--config", "model=nano", "steps=[score_vcf]"];
+    let only = [
+        "--config",
+        "model=nano",
+        "steps=[score_vcf]",
+        "extra={score_vcf: --context 512}",
+    ];
     let (success, printed) = start(&engine, folder.path(), &only).finish();
     assert!(!success, "{printed}");
     assert!(printed.contains("tab-separated columns"), "{printed}");

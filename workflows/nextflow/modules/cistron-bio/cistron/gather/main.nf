@@ -5,7 +5,7 @@ process CISTRON_GATHER {
     conda "${moduleDir}/environment.yml"
     container "${ workflow.containerEngine in ['singularity', 'apptainer'] && !task.ext.singularity_pull_docker_container ?
         'https://depot.galaxyproject.org/singularity/cistron:0.1.0--0' :
-        'biocontainers/cistron:0.1.0--0' }"
+        'quay.io/biocontainers/cistron:0.1.0--0' }"
 
     input:
     tuple val(meta), path(parts, stageAs: "parts/?/*"), val(suffix)
