@@ -225,8 +225,11 @@ impl Table {
             Self::Plain(file, path) => file
                 .write_all(bytes)
                 .with_context(|| path.display().to_string()),
-            Self::Gzip(file, path) => file
-                .write_all(bytes)
+            // The compressed bytes follow the sizes of what is written: line by line, the parts of
+            // a table that `gather` joins become the bytes of a single run.
+            Self::Gzip(file, path) => bytes
+                .split_inclusive(|byte| *byte == b'\n')
+                .try_for_each(|line| file.write_all(line))
                 .with_context(|| path.display().to_string()),
         }
     }
