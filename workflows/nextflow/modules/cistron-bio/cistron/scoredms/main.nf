@@ -14,8 +14,8 @@ process CISTRON_SCOREDMS {
     tuple val(meta3), path(model)
 
     output:
-    tuple val(meta), path("*.tsv"), emit: tsv
-    tuple val(meta), path("*.json"), emit: json
+    tuple val(meta), path("${prefix}.tsv"), emit: tsv
+    tuple val(meta), path("${prefix}.json"), emit: json
     tuple val("${task.process}"), val('cistron'), eval("cistron --version | sed 's/cistron //'"), topic: versions, emit: versions_cistron
 
     when:
@@ -23,7 +23,7 @@ process CISTRON_SCOREDMS {
 
     script:
     def args = task.ext.args ?: ''
-    def prefix = task.ext.prefix ?: "${meta.id}"
+    prefix = task.ext.prefix ?: "${meta.id}"
     def model_opt = "--model ${model ?: meta3.id ?: 'nano'}"
     def cds_opt = cds ? "--cds ${cds}" : ''
     def protein_opt = protein ? "--protein ${protein}" : ''
@@ -48,7 +48,7 @@ process CISTRON_SCOREDMS {
     """
 
     stub:
-    def prefix = task.ext.prefix ?: "${meta.id}"
+    prefix = task.ext.prefix ?: "${meta.id}"
     """
     touch ${prefix}.tsv
     touch ${prefix}.json
