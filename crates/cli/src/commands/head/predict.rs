@@ -27,9 +27,9 @@ Examples:
   cistron head predict --head lac --table lac.tsv --sequence-column x --target-column y
 
 Columns: row, name, a prediction for each target or the probability of each class or label, its
-standard deviation over the head's networks, and a status: ok, letters, other-length, or outside-view
-for a change where all training rows were the same. With --target-column measurements are compared on
-standard error.")]
+standard deviation over the head's networks (NA of one), and a status: ok, letters, other-length, or
+outside-view for a change where all training rows were the same. With --target-column measurements are
+compared on standard error.")]
 pub struct Predict {
     /// Folder of the head
     #[arg(long, value_name = "DIR")]
@@ -116,7 +116,8 @@ pub fn run(global: &Global, command: &Predict) -> anyhow::Result<()> {
             line += &values.map_or("\tNA".into(), |p| format!("\t{:.6}", p.values[k]));
         }
         for k in 0..outputs.len() {
-            line += &values.map_or("\tNA".into(), |p| format!("\t{:.6}", p.deviations[k]));
+            let deviation = values.filter(|_| head.networks() > 1);
+            line += &deviation.map_or("\tNA".into(), |p| format!("\t{:.6}", p.deviations[k]));
         }
         line += &format!("\t{}\n", status.unwrap_or("ok"));
         table.write(line.as_bytes())?;
