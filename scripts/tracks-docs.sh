@@ -6,7 +6,8 @@
 # DATA holds NAME.fna.gz and NAME.gff3.gz of the genomes below; OUT takes the tracks [default:
 # target/tracks-docs]. Pictures need node, Chromium and tests/browser/node_modules, which
 # tests/setup.sh installs; without them the tables are made alone. CISTRON names another binary,
-# GENOMES other genomes (two or more).
+# GENOMES other genomes (two or more). With BASES only so many bases of each genome's first contig are
+# read, and what is annotated within them: whole chromosomes take half an hour each on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?"usage: scripts/tracks-docs.sh DATA [OUT]"}
@@ -15,13 +16,29 @@ cistron=${CISTRON:-target/debug/cistron}
 # Low, middling and high GC; the first is of genetic code 4.
 genomes=${GENOMES:-"Mycoplasma_mycoides_capri_GM12 Streptococcus_pyogenes_M1_GAS_SF370 Escherichia_coli_K12_MG1655 Mycobacterium_tuberculosis_H37Rv"}
 
-fasta=() gff=()
+# The first BASES bases of a genome and its features there, under $out-input.
+cut_genome() {
+    mkdir -p "$out-input"
+    zcat "$data/$1.fna.gz" | awk -v left="$BASES" '
+        /^>/ { if (seen++) exit; print $1; next }
+        { $0 = substr($0, 1, left); left -= length($0); if (length($0)) print }' >"$out-input/$1.fna"
+    zcat "$data/$1.gff3.gz" | awk -F'\t' -v last="$BASES" '
+        /^##gff-version/ { print; next }
+        NF >= 9 && !contig { contig = $1 }
+        NF >= 9 && $1 == contig && $5 <= last' >"$out-input/$1.gff3"
+}
+
+fasta=() gff=() more=(--circular all)
 for genome in $genomes; do
-    fasta+=("$data/$genome.fna.gz")
-    gff+=("$data/$genome.gff3.gz")
+    if [ -n "${BASES:-}" ]; then
+        cut_genome "$genome"
+        fasta+=("$out-input/$genome.fna") gff+=("$out-input/$genome.gff3") more=(--control 50000)
+    else
+        fasta+=("$data/$genome.fna.gz") gff+=("$data/$genome.gff3.gz")
+    fi
 done
 if [ ! -f "$out/index.html" ]; then
-    "$cistron" tracks --fasta "${fasta[@]}" --gff "${gff[@]}" --circular all \
+    "$cistron" tracks --fasta "${fasta[@]}" --gff "${gff[@]}" "${more[@]}" \
         --formats bigwig,bed --genes lacZ,rpoB,dnaA -o "$out"
 fi
 # shellcheck disable=SC2086
