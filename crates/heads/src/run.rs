@@ -175,7 +175,7 @@ pub fn run(
         .map(|split| split.train.len())
         .min()
         .unwrap_or(0);
-    let training = options.training.clone().for_rows(rows);
+    let training = options.training.clone().for_rows(rows, lyra.length);
     let (parameters, positional) = size(&lyra)?;
     let mut folds = Vec::new();
     let mut learned: Vec<Vec<Vec<f64>>> = Vec::new();
