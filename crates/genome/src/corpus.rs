@@ -5,7 +5,7 @@
 //! | `manifest.json` | format, tool version, and per genome its name, source file, split, digest, counts and contigs |
 //! | `bases.2bit` | all contigs in order, four bases a byte, the first in the lowest bits: A 0, C 1, G 2, T 3. Each contig begins on a whole byte |
 //! | `runs.bin` | every stretch of one other code, where `bases.2bit` holds zeros: 16 bytes each, in order: start (u64), length (u32), letter (u8), three zeros; little-endian |
-//! | `codons.bits` | where codons end, for the control of learned chunking by codons: one bit a base, the first in the lowest place of a byte; there when a genome came with an annotation |
+//! | `codons.bits` | where codons end, for the control of learned chunking by codons: one bit a base, the first in the lowest place of a byte; there when they were asked for |
 //!
 //! A base is counted from the start of `bases.2bit`, four to a byte, so the contigs of a
 //! corpus share one line of numbers: a contig's `offset` and a run's start are on it.

@@ -23,12 +23,11 @@ pub fn classify(annotation: &Annotation, contig: &Contig) -> Vec<u8> {
         .iter()
         .filter(|f| f.contig == contig.name)
     {
-        let pseudo = feature.attributes.get("pseudo") == Some("true");
         let class = match feature.kind.as_str() {
             "rRNA" => 0,
             "tRNA" => 1,
             "pseudogene" => 2,
-            "CDS" if pseudo => 2,
+            "CDS" if feature.is_pseudo() => 2,
             "CDS" => 3,
             "ncRNA" | "tmRNA" | "SRP_RNA" | "RNase_P_RNA" | "antisense_RNA" => 4,
             _ => continue,

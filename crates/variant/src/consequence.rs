@@ -250,8 +250,7 @@ fn kind(
     annotation: &Annotation,
     fallback: GeneticCode,
 ) -> Result<Option<Kind>, CodeError> {
-    let pseudo = feature.attributes.get("pseudo") == Some("true")
-        || feature.attributes.get("pseudogene").is_some();
+    let pseudo = feature.is_pseudo() || feature.attributes.get("pseudogene").is_some();
     let coding = |strand| {
         let code = match feature.attributes.get("transl_table") {
             None => fallback,

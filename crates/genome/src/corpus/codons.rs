@@ -1,4 +1,4 @@
-//! Where codons of annotated genes begin, one bit a base.
+//! Where codons of annotated genes end, one bit a base.
 //!
 //! The bit of a base, counted as in `bases.2bit`, the first in the lowest place of a byte, says
 //! that a codon, of either strand, ends before it. Between genes the cut goes on every third base.
@@ -47,9 +47,7 @@ pub(super) fn write<'a>(
 /// first keeps its own to its end.
 fn borders(features: &[Feature], contig: &ContigEntry) -> Vec<u64> {
     let coding = |feature: &&Feature| {
-        feature.kind == "CDS"
-            && feature.contig == contig.name
-            && feature.attributes.get("pseudo") != Some("true")
+        feature.kind == "CDS" && feature.contig == contig.name && !feature.is_pseudo()
     };
     let mut genes: Vec<(u64, u64, u64)> = features.iter().filter(coding).map(frame).collect();
     genes.sort_unstable();
@@ -79,7 +77,7 @@ fn frame(gene: &Feature) -> (u64, u64, u64) {
 }
 
 impl Corpus {
-    /// Whether genomes were added with an annotation, so that codons are known.
+    /// Whether it was built to say where codons lie.
     pub fn has_codons(&self) -> bool {
         self.codons.is_some()
     }
@@ -87,7 +85,7 @@ impl Corpus {
 
 impl CorpusContig<'_> {
     /// Whether a codon ends before each base of `range`, which may go up to one past the last
-    /// base; there one does. `None` when the corpus was built without annotations.
+    /// base; there one does. `None` when the corpus was not built to say so.
     ///
     /// # Errors
     /// When the range does not lie within the contig.
@@ -168,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corpus_without_annotations_has_no_codons() {
+    fn a_corpus_that_was_not_asked_for_codons_has_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.fna");
         fs::write(&path, ">c\nACGT\n").unwrap();

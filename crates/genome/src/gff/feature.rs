@@ -44,6 +44,11 @@ impl Feature {
         self.attributes.get("locus_tag")
     }
 
+    /// Whether it is called a pseudogene (`pseudo=true`).
+    pub fn is_pseudo(&self) -> bool {
+        self.attributes.get("pseudo") == Some("true")
+    }
+
     /// Its bases on its own strand, across the origin where `contig` is circular. `None`
     /// when it does not lie within the contig.
     pub fn sequence(&self, contig: &Contig) -> Option<Vec<u8>> {

@@ -95,7 +95,7 @@ const ANTI: &[u8] = b"AGGAGG";
 
 /// Whether a feature is a protein-coding gene that is not broken.
 pub(super) fn is_coding(feature: &Feature) -> bool {
-    feature.kind == "CDS" && feature.attributes.get("pseudo") != Some("true")
+    feature.kind == "CDS" && !feature.is_pseudo()
 }
 
 /// Bits of the marks of each base of a contig, for a reader of `strand`.

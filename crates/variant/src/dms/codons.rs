@@ -35,7 +35,7 @@ impl Usage {
     pub fn count(genome: &Genome, annotation: &Annotation, host: &str) -> Option<Self> {
         let mut counts = [0; 64];
         for feature in annotation.of_kind("CDS") {
-            if feature.attributes.get("pseudo") == Some("true") {
+            if feature.is_pseudo() {
                 continue;
             }
             let bases = genome

@@ -133,7 +133,7 @@ impl Job {
         let (mut genes, mut left_out) = (Vec::new(), 0);
         for feature in annotation.of_kind("CDS") {
             let whole = feature.id().is_none_or(|id| parts[id] == 1);
-            let pseudo = feature.attributes.get("pseudo") == Some("true");
+            let pseudo = feature.is_pseudo();
             let contig = genome
                 .get(&feature.contig)
                 .context("the annotation was checked")?;

@@ -51,7 +51,7 @@ pub(in super::super) fn genes_of(input: &Input) -> Vec<Gene> {
             let length = input.genome.contigs[contig].bases.len() as u64;
             let whole = feature.interval.end() <= length
                 && feature.interval.len() % 3 == 0
-                && feature.attributes.get("pseudo") != Some("true");
+                && !feature.is_pseudo();
             let names: Vec<String> = ["gene", "Name", "locus_tag", "ID"]
                 .iter()
                 .filter_map(|tag| feature.attributes.get(tag).map(str::to_owned))
