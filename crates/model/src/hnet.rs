@@ -262,9 +262,7 @@ impl Routed {
             .map(|&row| state.seen[row as usize])
             .collect();
         let seen = Tensor::from_slice(&seen).to_device(device);
-        let prob = self
-            .router
-            .step(&rows.take(&state.last), &encoded, &seen, None);
+        let prob = self.router.step(&rows.take(&state.last), &encoded, &seen);
         rows.put(&mut state.last, encoded.shallow_clone());
         for &row in &rows.list {
             state.seen[row as usize] += 1;

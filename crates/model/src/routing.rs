@@ -121,17 +121,11 @@ impl Router {
         (chunked, routing)
     }
 
-    /// One token: `previous` and `current` `[rows, width]`, the number of tokens before, i64
-    /// `[rows]`, and their marks, bool `[rows]`; probability fp32 `[rows]`.
-    pub fn step(
-        &self,
-        previous: &Tensor,
-        current: &Tensor,
-        seen: &Tensor,
-        marks: Option<&Tensor>,
-    ) -> Tensor {
+    /// One token without a mark: `previous` and `current` `[rows, width]`, and the number of tokens
+    /// before, i64 `[rows]`; probability fp32 `[rows]`.
+    pub fn step(&self, previous: &Tensor, current: &Tensor, seen: &Tensor) -> Tensor {
         match self.rule {
-            Some(rule) => rule.starts(seen, marks),
+            Some(rule) => rule.starts(seen, None),
             None => {
                 chunk::probability(previous, current, &self.weights()).masked_fill(&seen.eq(0), 1.0)
             }

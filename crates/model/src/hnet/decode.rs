@@ -47,7 +47,7 @@ impl Routed {
     ) -> Tensor {
         let encoded = self.encoder.decode(x, &mut cache.encoder, mask, compute);
         let residual = self.router.residual(&encoded);
-        let prob = self.router.step(&cache.last, &encoded, &cache.seen, None);
+        let prob = self.router.step(&cache.last, &encoded, &cache.seen);
         put(&mut cache.last, mask, &encoded);
         cache.seen += mask.to_kind(Kind::Int64);
         let starting = prob.gt(0.5).logical_and(mask);
