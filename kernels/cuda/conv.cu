@@ -134,56 +134,56 @@ __global__ void __launch_bounds__(32 * CONV_RUNS) forward(Conv in, __nv_bfloat16
       place[a] = place_of<W>(in, t);
     }
 #pragma unroll
-      for (int a = 0; a < AHEAD; ++a) {
-        const int64_t t = base + a;
-        if (t >= last) break;
+    for (int a = 0; a < AHEAD; ++a) {
+      const int64_t t = base + a;
+      if (t >= last) break;
 #pragma unroll
-        for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
-        window[0] = values_of(words[a]);
-        Values sum = before_silu<W>(in, window, weight, bias, t, place[a], channel);
+      for (int j = W - 1; j > 0; --j) window[j] = window[j - 1];
+      window[0] = values_of(words[a]);
+      Values sum = before_silu<W>(in, window, weight, bias, t, place[a], channel);
 #pragma unroll
-        for (int i = 0; i < CHANNELS; ++i) sum.value[i] *= sigmoid(sum.value[i]);
-        store(y + t * in.channels + channel, sum);
-      }
+      for (int i = 0; i < CHANNELS; ++i) sum.value[i] *= sigmoid(sum.value[i]);
+      store(y + t * in.channels + channel, sum);
     }
   }
+}
 
-  template <int W>
-  __global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
-                                                             __nv_bfloat16* dx, int64_t stride,
-                                                             float* sums) {
-    const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
-    const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
-    float total[W + 1][CHANNELS];
+template <int W>
+__global__ void __launch_bounds__(32 * CONV_RUNS) backward(Conv in, const __nv_bfloat16* dy,
+                                                           __nv_bfloat16* dx, int64_t stride,
+                                                           float* sums) {
+  const int64_t channel = (blockIdx.y * 32LL + threadIdx.x) * CHANNELS;
+  const int64_t first = (blockIdx.x * static_cast<int64_t>(CONV_RUNS) + threadIdx.y) * CONV_RUN;
+  float total[W + 1][CHANNELS];
 #pragma unroll
-    for (int k = 0; k <= W; ++k)
+  for (int k = 0; k <= W; ++k)
 #pragma unroll
-      for (int i = 0; i < CHANNELS; ++i) total[k][i] = 0;
-    if (channel < in.channels && first < in.tokens) {
-      float weight[W][CHANNELS];
-      Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
-      int place[W];                     // place[j]: position j tokens back
-      load_weights<W>(in, channel, weight, bias);
+    for (int i = 0; i < CHANNELS; ++i) total[k][i] = 0;
+  if (channel < in.channels && first < in.tokens) {
+    float weight[W][CHANNELS];
+    Values bias, window[W], inner[W];  // inner[j]: gradient before SiLU j tokens back
+    int place[W];                     // place[j]: position j tokens back
+    load_weights<W>(in, channel, weight, bias);
 #pragma unroll
-      for (int j = 1; j < W; ++j)
-        window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
+    for (int j = 1; j < W; ++j)
+      window[j - 1] = first >= j ? load(in.x + (first - j) * in.stride + channel) : zeros();
 #pragma unroll
-      for (int j = 0; j < W; ++j) {
-        inner[j] = zeros();
-        place[j] = -1;
+    for (int j = 0; j < W; ++j) {
+      inner[j] = zeros();
+      place[j] = -1;
+    }
+    const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
+    constexpr int AHEAD = 4;  // tokens that are read before any of them is used
+    uint2 inputs[AHEAD], outputs[AHEAD];
+    int places[AHEAD];
+    for (int64_t base = first; base < last + W - 1; base += AHEAD) {
+#pragma unroll
+      for (int a = 0; a < AHEAD; ++a) {
+        const int64_t t = base + a < in.tokens ? base + a : in.tokens - 1;
+        inputs[a] = words_at(in.x + t * in.stride + channel);
+        outputs[a] = words_at(dy + t * in.channels + channel);
+        places[a] = place_of<W>(in, t);
       }
-      const int64_t last = first + CONV_RUN < in.tokens ? first + CONV_RUN : in.tokens;
-      constexpr int AHEAD = 4;  // tokens that are read before any of them is used
-      uint2 inputs[AHEAD], outputs[AHEAD];
-      int places[AHEAD];
-      for (int64_t base = first; base < last + W - 1; base += AHEAD) {
-#pragma unroll
-        for (int a = 0; a < AHEAD; ++a) {
-          const int64_t t = base + a < in.tokens ? base + a : in.tokens - 1;
-          inputs[a] = words_at(in.x + t * in.stride + channel);
-          outputs[a] = words_at(dy + t * in.channels + channel);
-          places[a] = place_of<W>(in, t);
-        }
 #pragma unroll
       for (int a = 0; a < AHEAD; ++a) {
         const int64_t t = base + a;
