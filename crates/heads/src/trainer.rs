@@ -456,3 +456,18 @@ fn activate(raw: &Tensor, task: Task) -> Vec<Vec<f64>> {
     let flat = Vec::<f64>::try_from(&flat).expect("a flat tensor of doubles");
     flat.chunks(width).map(<[f64]>::to_vec).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_sequences_take_more_epochs_where_tables_are_not_large() {
+        let epochs = |rows, letters| Training::default().for_rows(rows, letters).epochs;
+        assert_eq!(epochs(6_287, Some(32)), 40);
+        for (rows, letters) in [(6_287, Some(65)), (6_287, None), (120_000, Some(32))] {
+            assert_eq!(epochs(rows, letters), epochs(rows, Some(1_000)));
+        }
+        assert_eq!(epochs(20_000, Some(32)), 20);
+    }
+}
