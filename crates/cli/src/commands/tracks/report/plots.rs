@@ -111,11 +111,11 @@ pub(super) fn rates(findings: &Findings<'_>) -> Figures {
 }
 
 /// Boundary rates around gene ends.
-#[allow(clippy::type_complexity)]
 pub(super) fn profiles(findings: &Findings<'_>) -> Figures {
     let mut figures = Vec::new();
     for (number, strands) in stages(findings) {
-        let kinds: [(&str, fn(&StageSurvey) -> &Profile); 2] = [
+        type Pick = fn(&StageSurvey) -> &Profile;
+        let kinds: [(&str, Pick); 2] = [
             ("start codons", |stage| &stage.around_start),
             ("stop codons", |stage| &stage.around_stop),
         ];
