@@ -345,11 +345,8 @@ mod tests {
             let tokens = Vec::<i64>::try_from(&batch.tokens).unwrap();
             for row in tokens.chunks(123) {
                 let marked: Vec<usize> = (1..row.len()).filter(|&i| row[i] >= 8).collect();
-                assert!(
-                    marked
-                        .iter()
-                        .eq((1..row.len()).step_by(3).collect::<Vec<_>>().iter())
-                );
+                let codons: Vec<usize> = (1..row.len()).step_by(3).collect();
+                assert_eq!(marked, codons);
                 match row[1] % 8 {
                     0 => forward += 1,
                     _ => reverse += 1,
