@@ -118,6 +118,19 @@ pub(super) fn draw(
     Ok(())
 }
 
+/// What is drawn of a gene: from, to, and whether that leaves out its end. In whole codons, as far as
+/// the contig reaches; of a long gene the beginning.
+fn stretch(start: u64, end: u64, length: u64, strand: Strand) -> (u64, u64, bool) {
+    let before = AROUND.min(start) / 3 * 3;
+    let after = AROUND.min(length - end) / 3 * 3;
+    let (from, to) = (start - before, end + after);
+    match strand {
+        _ if to - from <= LONGEST => (from, to, false),
+        Strand::Forward => (from, from + LONGEST, true),
+        Strand::Reverse => (to - LONGEST, to, true),
+    }
+}
+
 fn one(
     page: &mut Page,
     findings: &Findings<'_>,
@@ -133,16 +146,7 @@ fn one(
         .sum();
     let length = contig.bases.len() as u64;
     let (start, end) = (gene.interval.start(), gene.interval.end());
-    // In whole codons, as far as the contig reaches.
-    let before = AROUND.min(start) / 3 * 3;
-    let after = AROUND.min(length - end) / 3 * 3;
-    let (mut from, mut to) = (start - before, end + after);
-    let cut = to - from > LONGEST;
-    match (cut, gene.strand) {
-        (false, _) => {}
-        (true, Strand::Forward) => to = from + LONGEST,
-        (true, Strand::Reverse) => from = to - LONGEST,
-    }
+    let (from, to, cut) = stretch(start, end, length, gene.strand);
     let Some((_, spool)) = spools.iter().find(|(strand, _)| *strand == gene.strand) else {
         return Ok(());
     };
@@ -153,12 +157,14 @@ fn one(
         .floats(Column::Information, range)
         .with_context(unread)?;
     let mut bases = contig.bases[from as usize..to as usize].to_vec();
-    let mut lead = (start - from) as usize;
+    let lead = match gene.strand {
+        Strand::Forward => start - from,
+        Strand::Reverse => to - end,
+    } as usize;
     if gene.strand == Strand::Reverse {
         starts.reverse();
         bits.reverse();
         bases = revcomp(&bases);
-        lead = (to - end) as usize;
     }
     let body = lead..lead + (end - start) as usize;
     let mut html = String::new();
@@ -201,4 +207,17 @@ fn one(
         if cut { ", shortened" } else { "" },
     ));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_gene_the_beginning_is_drawn() {
+        let drawn = |strand| stretch(1_000, 4_000, 10_000, strand);
+        assert_eq!(drawn(Strand::Forward), (940, 940 + LONGEST, true));
+        assert_eq!(drawn(Strand::Reverse), (4_060 - LONGEST, 4_060, true));
+        assert_eq!(stretch(1, 301, 302, Strand::Reverse), (1, 301, false));
+    }
 }
