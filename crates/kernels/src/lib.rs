@@ -32,7 +32,7 @@ pub mod swiglu;
 mod upload;
 
 pub use layout::{Layout, Packed};
-pub use upload::upload;
+pub use upload::{pin, upload};
 
 use tch::{Kind, Tensor};
 

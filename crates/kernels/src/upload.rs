@@ -15,6 +15,28 @@ mod ffi {
             error: *mut c_char,
             size: usize,
         ) -> *mut c_void;
+        pub fn cistron_pin(values: *const c_void, error: *mut c_char, size: usize) -> *mut c_void;
+    }
+}
+
+/// A copy of `values` in memory of the host that GPUs copy from without waiting.
+///
+/// # Panics
+///
+/// When there is no GPU, or memory runs out.
+pub fn pin(values: &Tensor) -> Tensor {
+    let mut error = [0 as c_char; 1024];
+    // SAFETY: the tensor lives through the call; the shim writes at most `len` bytes and ends
+    // them with NUL; a pointer that is not null is a new tensor of ours.
+    #[allow(unsafe_code)]
+    unsafe {
+        let output = ffi::cistron_pin(values.as_ptr().cast(), error.as_mut_ptr(), error.len());
+        assert!(
+            !output.is_null(),
+            "memory that GPUs copy from: {}",
+            CStr::from_ptr(error.as_ptr()).to_string_lossy()
+        );
+        Tensor::from_ptr(output.cast())
     }
 }
 

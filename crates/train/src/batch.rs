@@ -65,8 +65,8 @@ impl HostBatch {
     pub fn pinned(self, device: Device) -> Self {
         match device {
             Device::Cuda(_) => Self {
-                tokens: self.tokens.pin_memory(device),
-                targets: self.targets.pin_memory(device),
+                tokens: cistron_kernels::pin(&self.tokens),
+                targets: cistron_kernels::pin(&self.targets),
                 ..self
             },
             _ => self,
