@@ -3,8 +3,9 @@
 //! A causal model reads what lies before an allele in the same way whatever the allele is. That
 //! prefix is read once, and each allele from there, over the bases that count. With a grid,
 //! variants of one cell share their prefix, which then ends where the cell begins, and the
-//! reference allele; what a variant shares follows from its position alone, never from which
-//! other variants there are.
+//! reference, which is read on from there in steps; an alternate begins where the last step
+//! before it ends. What a variant shares follows from its position alone, never from which other
+//! variants there are.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use cistron_variant::allele::Alleles;
 use cistron_variant::status::Status;
 use cistron_variant::windows::windows;
 
-use crate::engine::{Branch, Engine};
+use crate::engine::{Branch, Engine, Read, STEP, Tail};
 use crate::error::ScoreError;
 
 /// What is read around each variant.
@@ -71,25 +72,32 @@ impl Plan {
 #[derive(Debug, Clone, Copy)]
 struct OneStrand {
     branch: usize,
-    reference: usize,
-    alternate: usize,
-    /// Index in both tails of the first base that counts.
-    lead: usize,
+    reference: Place,
+    alternate: Place,
     /// Bases that count.
     count: usize,
+}
+
+/// The first base of an allele that counts.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    /// The tail; the branch's reference when none.
+    tail: Option<usize>,
+    at: usize,
 }
 
 /// Prefixes and tails of many variants, each different one once.
 #[derive(Debug, Default)]
 pub struct Differences {
     branches: Vec<Branch>,
-    prefixes: HashMap<Vec<u8>, usize>,
-    tails: HashMap<(usize, Vec<u8>), usize>,
+    /// Branches by their prefix and whether their reference is shared.
+    prefixes: HashMap<(Vec<u8>, bool), Vec<usize>>,
+    tails: HashMap<(usize, Tail), usize>,
 }
 
 /// What the model said of them.
 #[derive(Debug)]
-pub struct Values(Vec<Vec<Vec<f32>>>);
+pub struct Values(Vec<Read>);
 
 impl Differences {
     /// Adds a variant.
@@ -113,30 +121,60 @@ impl Differences {
     }
 
     fn add(&mut self, cut: Cut) -> OneStrand {
-        let branch = *self
-            .prefixes
-            .entry(cut.prefix)
-            .or_insert_with_key(|prefix| {
-                self.branches.push(Branch {
-                    prefix: prefix.clone(),
-                    tails: Vec::new(),
-                });
-                self.branches.len() - 1
-            });
         let branches = &mut self.branches;
-        let mut tail = |bases: Vec<u8>| {
-            let known = self.tails.entry((branch, bases));
-            *known.or_insert_with_key(|(branch, bases)| {
+        let like =
+            |known: &[u8]| known.starts_with(&cut.reference) || cut.reference.starts_with(known);
+        let key = (cut.prefix, cut.shared);
+        let known = self.prefixes.entry(key.clone()).or_default();
+        let found = known
+            .iter()
+            .find(|&&branch| !cut.shared || like(&branches[branch].reference));
+        let branch = found.copied().unwrap_or_else(|| {
+            branches.push(Branch {
+                prefix: key.0,
+                ..Branch::default()
+            });
+            known.push(branches.len() - 1);
+            branches.len() - 1
+        });
+        let mut tail = |tail: Tail| {
+            let known = self.tails.entry((branch, tail));
+            *known.or_insert_with_key(|(branch, tail)| {
                 let tails = &mut branches[*branch].tails;
-                tails.push(bases.clone());
+                tails.push(tail.clone());
                 tails.len() - 1
             })
         };
+        let alternate = Place {
+            at: cut.lead % STEP,
+            tail: Some(tail(Tail {
+                step: cut.lead / STEP,
+                bases: cut.alternate,
+            })),
+        };
+        let reference = if cut.shared {
+            // What one variant of a cell reads further than another is read in further steps.
+            let known = &mut branches[branch].reference;
+            if known.len() < cut.reference.len() {
+                *known = cut.reference;
+            }
+            Place {
+                at: cut.lead,
+                tail: None,
+            }
+        } else {
+            Place {
+                at: 0,
+                tail: Some(tail(Tail {
+                    step: 0,
+                    bases: cut.reference,
+                })),
+            }
+        };
         OneStrand {
             branch,
-            reference: tail(cut.reference),
-            alternate: tail(cut.alternate),
-            lead: cut.lead,
+            reference,
+            alternate,
             count: cut.count,
         }
     }
@@ -173,9 +211,10 @@ impl Values {
     }
 
     fn one(&self, one: &OneStrand) -> f64 {
-        let tails = &self.0[one.branch];
-        let sum = |tail: usize| {
-            let counted = &tails[tail][one.lead..one.lead + one.count];
+        let read = &self.0[one.branch];
+        let sum = |place: Place| {
+            let values = place.tail.map_or(&read.reference, |tail| &read.tails[tail]);
+            let counted = &values[place.at..place.at + one.count];
             counted.iter().map(|&value| f64::from(value)).sum::<f64>()
         };
         sum(one.alternate) - sum(one.reference)
@@ -185,8 +224,13 @@ impl Values {
 /// One strand of a variant.
 struct Cut {
     prefix: Vec<u8>,
+    /// Whether all variants of the cell share the prefix and what follows it.
+    shared: bool,
+    /// From the end of the prefix to a whole step beyond the last base that counts.
     reference: Vec<u8>,
+    /// From the last step before the variant on.
     alternate: Vec<u8>,
+    /// Bases between the prefix and the variant.
     lead: usize,
     count: usize,
 }
@@ -211,13 +255,13 @@ fn cut(contig: &Contig, alleles: &Alleles, frame: &Frame, strand: Strand) -> Res
     if frame.grid == 1 || wraps {
         return Ok(Cut {
             prefix: window.reference[..offset].to_vec(),
+            shared: false,
             reference: window.reference[offset..offset + count].to_vec(),
             alternate: window.alternate[offset..offset + count].to_vec(),
             lead: 0,
             count,
         });
     }
-    let at = |start: usize, length: usize| (start as i64, length);
     // The reverse strand is the forward one of the contig turned round.
     let start = match strand {
         Strand::Forward => position as usize,
@@ -233,13 +277,12 @@ fn cut(contig: &Contig, alleles: &Alleles, frame: &Frame, strand: Strand) -> Res
     let lead = start % frame.grid;
     let cell = start - lead;
     let flank = frame.context / 2;
-    let room = frame.context - flank;
-    let counted = frame.horizon.map_or(room, |horizon| horizon.min(room));
-    let before = &window.alternate[offset - lead..offset];
+    let before = &window.alternate[offset - lead % STEP..offset];
     Ok(Cut {
         prefix: bases((cell as i64 - flank as i64, flank)),
-        // As long for every variant of the cell, so that they share it.
-        reference: bases(at(cell, frame.grid - 1 + counted)),
+        shared: true,
+        // Whole steps: they are the same for every variant of the cell.
+        reference: bases((cell as i64, (lead + count).next_multiple_of(STEP))),
         alternate: [before, &window.alternate[offset..offset + count]].concat(),
         lead,
         count,
@@ -356,36 +399,73 @@ mod tests {
     #[test]
     fn neighbours_share_and_do_not_change_each_other() {
         let engine = engine();
-        for topology in [Topology::Linear, Topology::Circular] {
-            let contig = contig(300, topology);
-            let variants = variants(&contig);
-            for strand in [Strand::Forward, Strand::Reverse] {
-                let frame = frame(16, Some(12), strand);
-                let mut differences = Differences::default();
-                for alleles in &variants {
-                    let _planned = differences.plan(&contig, alleles, &frame);
-                }
-                assert!(differences.branches.len() <= 300usize.div_ceil(16) + 1);
-                let together = scores(&engine, &contig, &variants, &frame);
-                for (alleles, together) in variants.iter().zip(together) {
-                    let one = std::slice::from_ref(alleles);
-                    assert_eq!(scores(&engine, &contig, one, &frame), [together]);
-                    // A longer prefix is that of a larger context.
-                    let Some(together) = together else { continue };
-                    let start = match strand {
-                        Strand::Forward => alleles.position as usize,
-                        Strand::Reverse => {
-                            300 - alleles.position as usize - alleles.reference.len()
-                        }
+        // Cells shorter and longer than a step.
+        for (length, context, grid) in [(300, 64, 16), (700, 320, 150)] {
+            for topology in [Topology::Linear, Topology::Circular] {
+                for strand in [Strand::Forward, Strand::Reverse] {
+                    let contig = contig(length as u32, topology);
+                    let frame = Frame {
+                        context,
+                        ..frame(grid, Some(12), strand)
                     };
-                    let wider = Frame {
-                        context: 64 + 2 * (start % 16),
-                        ..self::frame(1, Some(12), strand)
-                    };
-                    let expected = whole(&engine, &contig, alleles, &wider).expect("scored");
-                    assert!((together - expected).abs() < 1e-5, "{alleles:?} {strand}");
+                    neighbours(&engine, &contig, &frame);
                 }
             }
         }
+    }
+
+    fn neighbours(engine: &Engine, contig: &Contig, frame: &Frame) {
+        let (length, grid) = (contig.bases.len(), frame.grid);
+        let variants = variants(contig);
+        let mut differences = Differences::default();
+        for alleles in &variants {
+            let _planned = differences.plan(contig, alleles, frame);
+        }
+        assert!(differences.branches.len() <= length.div_ceil(grid) + 1);
+        let together = scores(engine, contig, &variants, frame);
+        for (alleles, together) in variants.iter().zip(together) {
+            let one = std::slice::from_ref(alleles);
+            assert_eq!(scores(engine, contig, one, frame), [together]);
+            // A longer prefix is that of a larger context.
+            let Some(together) = together else { continue };
+            let start = match frame.strands[0] {
+                Strand::Forward => alleles.position as usize,
+                Strand::Reverse => length - alleles.position as usize - alleles.reference.len(),
+            };
+            let wider = Frame {
+                context: frame.context + 2 * (start % grid),
+                grid: 1,
+                ..frame.clone()
+            };
+            let expected = whole(engine, contig, alleles, &wider).expect("scored");
+            assert!((together - expected).abs() < 1e-5, "{alleles:?} {frame:?}");
+        }
+    }
+
+    #[test]
+    fn contigs_that_begin_alike_are_told_apart() {
+        let engine = engine();
+        let first = contig(200, Topology::Linear);
+        let mut second = first.clone();
+        second.bases[40..].reverse();
+        let frame = frame(32, Some(12), Strand::Forward);
+        let variants = &variants(&first)[..24];
+        let both = |contigs: [&Contig; 2]| {
+            let mut differences = Differences::default();
+            let plans = contigs.map(|contig| {
+                let plan = |alleles| differences.plan(contig, alleles, &frame).ok();
+                variants.iter().map(plan).collect::<Vec<_>>()
+            });
+            let values = differences.read(&engine).expect("read");
+            plans.map(|plans| {
+                let of = |plan: &Option<Plan>| plan.as_ref().map(|plan| values.of(plan));
+                plans.iter().map(of).collect::<Vec<_>>()
+            })
+        };
+        let [a, b] = both([&first, &second]);
+        let [d, c] = both([&second, &first]);
+        assert_eq!((&a, &b), (&c, &d));
+        assert_eq!(a, scores(&engine, &first, variants, &frame));
+        assert_ne!(a, b);
     }
 }

@@ -11,7 +11,7 @@ use cistron_variant::dms::edits::Edit;
 use cistron_variant::status::Status;
 
 use crate::difference::{Differences, Frame, Plan};
-use crate::engine::{Branch, Engine};
+use crate::engine::{Branch, Engine, Tail};
 use crate::error::ScoreError;
 
 /// Variants read together.
@@ -220,17 +220,18 @@ pub fn likelihoods(
         let branches: Vec<Branch> = batch
             .chunks(BATCH / 8)
             .map(|part| Branch {
-                prefix: Vec::new(),
                 tails: part
                     .iter()
                     .flat_map(|sequence| strands.iter().map(|strand| turned(sequence, *strand)))
+                    .map(|bases| Tail { step: 0, bases })
                     .collect(),
+                ..Branch::default()
             })
             .collect();
         let values = engine.branches(&branches)?;
         let sums: Vec<f64> = values
             .iter()
-            .flatten()
+            .flat_map(|read| &read.tails)
             .map(|values| values.iter().map(|&v| f64::from(v)).sum())
             .collect();
         let mean = |sums: &[f64]| sums.iter().sum::<f64>() / sums.len() as f64;

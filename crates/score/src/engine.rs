@@ -27,7 +27,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts `threads` workers around `model`; on a GPU one feeds it.
+    /// Starts `threads` workers around `model`; two feed a GPU, so that it does not wait for one
+    /// that prepares or takes over.
     ///
     /// On the CPU this sets libtorch to one thread an operation, for the whole process.
     ///
@@ -35,10 +36,9 @@ impl Engine {
     ///
     /// The threads cannot be started.
     pub fn new(model: &HNet, threads: usize) -> Result<Self, ScoreError> {
-        let threads = if model.device() == Device::Cpu {
-            threads.max(1)
-        } else {
-            1
+        let threads = match model.device() {
+            Device::Cpu => threads.max(1),
+            _ => 2,
         };
         if model.device() == Device::Cpu {
             tch::set_num_threads(1);
@@ -148,46 +148,21 @@ impl Engine {
         })
     }
 
-    /// Natural log-likelihood of every base of every branch's tails: fp32, as `[branch][tail][base]`.
+    /// Natural log-likelihoods of what every branch holds: fp32.
     ///
-    /// On the CPU tails are read one by one, so that none depends on the others to the last bit;
-    /// on a GPU many are packed into one pass.
+    /// On the CPU branches and tails are read one by one, so that none depends on the others to
+    /// the last bit; on a GPU many are packed into one pass.
     ///
     /// # Errors
     ///
     /// A likelihood is not a finite number.
-    pub fn branches(&self, branches: &[Branch]) -> Result<Vec<Vec<Vec<f32>>>, ScoreError> {
-        if !self.packs {
-            return self.map(branches, |model, branch| {
-                let prefix = self.read_prefixes(model, std::slice::from_ref(branch));
-                branch
-                    .tails
-                    .iter()
-                    .map(|tail| {
-                        let values = self.read_tails(model, &prefix, &[(0, tail)])?;
-                        Ok(values.into_iter().next().expect("one tail was read"))
-                    })
-                    .collect()
-            });
-        }
-        let packs: Vec<&[Branch]> = packs(branches);
-        let values = self.map(&packs, |model, pack| {
-            let prefixes = self.read_prefixes(model, pack);
-            let tails = pack
-                .iter()
-                .enumerate()
-                .flat_map(|(i, branch)| branch.tails.iter().map(move |tail| (i as i64, tail)));
-            let tails: Vec<Tail<'_>> = tails.collect();
-            let mut values = Vec::with_capacity(tails.len());
-            for tails in tails.chunk_by(same_pack(PACK)) {
-                values.extend(self.read_tails(model, &prefixes, tails)?);
-            }
-            let mut values = values.into_iter();
-            Ok(pack
-                .iter()
-                .map(|branch| values.by_ref().take(branch.tails.len()).collect())
-                .collect::<Vec<Vec<Vec<f32>>>>())
-        })?;
+    pub fn branches(&self, branches: &[Branch]) -> Result<Vec<Read>, ScoreError> {
+        let packs: Vec<&[Branch]> = if self.packs {
+            packs(branches)
+        } else {
+            branches.chunks(1).collect()
+        };
+        let values = self.map(&packs, |model, pack| self.read_pack(model, pack))?;
         Ok(values.into_iter().flatten().collect())
     }
 
@@ -196,7 +171,85 @@ impl Engine {
         bases.into_iter().map(encode).collect()
     }
 
-    fn read_prefixes(&self, model: &HNet, branches: &[Branch]) -> Prefixes {
+    fn read_pack(&self, model: &HNet, pack: &[Branch]) -> Result<Vec<Read>, ScoreError> {
+        let mut values: Vec<Read> = pack.iter().map(Read::of).collect();
+        let mut reached = self.read_prefixes(model, pack);
+        // The branch of each row of `reached`.
+        let mut rows: Vec<usize> = (0..pack.len()).collect();
+        for step in 0.. {
+            let tails: Vec<(i64, usize, usize)> = (0..)
+                .zip(&rows)
+                .flat_map(|(row, &branch)| {
+                    let here = |&(_, tail): &(usize, &Tail)| tail.step == step;
+                    let tails = pack[branch].tails.iter().enumerate().filter(here);
+                    tails.map(move |(tail, _)| (row, branch, tail))
+                })
+                .collect();
+            let length = |&(_, branch, tail): &(i64, usize, usize)| -> usize {
+                pack[branch].tails[tail].bases.len()
+            };
+            for some in tails.chunk_by(self.fitting(&reached, length)) {
+                let rows: Vec<i64> = some.iter().map(|&(row, ..)| row).collect();
+                let pieces: Vec<&[u8]> = some
+                    .iter()
+                    .map(|&(_, branch, tail)| pack[branch].tails[tail].bases.as_slice())
+                    .collect();
+                let (found, _) = self.read_on(model, &reached, &rows, &pieces)?;
+                for (&(_, branch, tail), found) in some.iter().zip(found) {
+                    values[branch].tails[tail] = found;
+                }
+            }
+            let start = step * STEP;
+            let further: Vec<(i64, usize)> = (0..)
+                .zip(&rows)
+                .filter(|&(_, &branch)| pack[branch].reference.len() > start)
+                .map(|(row, &branch)| (row, branch))
+                .collect();
+            if further.is_empty() {
+                break;
+            }
+            let pieces: Vec<&[u8]> = further
+                .iter()
+                .map(|&(_, branch)| {
+                    let rest = &pack[branch].reference[start..];
+                    &rest[..rest.len().min(STEP)]
+                })
+                .collect();
+            let from: Vec<i64> = further.iter().map(|&(row, _)| row).collect();
+            let (found, next) = self.read_on(model, &reached, &from, &pieces)?;
+            rows = further.into_iter().map(|(_, branch)| branch).collect();
+            for (&branch, found) in rows.iter().zip(found) {
+                values[branch].reference.extend(found);
+            }
+            reached = next;
+        }
+        Ok(values)
+    }
+
+    /// Cuts tails into runs that one pass reads, by tokens and by the memory of their states.
+    fn fitting<'a, T>(
+        &self,
+        reached: &Reached,
+        length: impl Fn(&T) -> usize + 'a,
+    ) -> impl FnMut(&T, &T) -> bool + 'a {
+        let row = reached.state.bytes() / reached.state.sequences().max(1) as u64;
+        let (tokens, rows) = match self.packs {
+            true => (PACK, (PACK_STATES / row.max(1)) as usize),
+            false => (0, 0),
+        };
+        let (mut total, mut count) = (0, 1);
+        move |before, next| {
+            total += length(before);
+            count += 1;
+            let fits = total + length(next) <= tokens && count <= rows;
+            if !fits {
+                (total, count) = (0, 1);
+            }
+            fits
+        }
+    }
+
+    fn read_prefixes(&self, model: &HNet, branches: &[Branch]) -> Reached {
         let bos = i64::from(self.alphabet.bos());
         let lengths: Vec<i64> = branches.iter().map(|b| b.prefix.len() as i64 + 1).collect();
         let tokens: Vec<i64> = branches
@@ -204,44 +257,44 @@ impl Engine {
             .flat_map(|b| std::iter::once(bos).chain(self.tokens(&b.prefix)))
             .collect();
         let (output, state) = model.forward_from(&Tensor::from_slice(&tokens), &lengths, None);
-        let mut end = 0;
-        let last: Vec<i64> = lengths
-            .iter()
-            .map(|length| {
-                end += length;
-                end - 1
-            })
-            .collect();
-        let last = Tensor::from_slice(&last).to_device(model.device());
-        Prefixes {
-            next: output.logits.index_select(0, &last),
+        Reached {
+            next: last_rows(&output.logits, &lengths),
             state,
         }
     }
 
-    /// Log-likelihoods of tails, each with the number of its prefix.
-    fn read_tails(
+    /// Reads pieces, each after the row of `reached` with its number: their log-likelihoods, and
+    /// what is reached then. No piece is empty.
+    fn read_on(
         &self,
         model: &HNet,
-        prefixes: &Prefixes,
-        tails: &[Tail<'_>],
-    ) -> Result<Vec<Vec<f32>>, ScoreError> {
-        let rows: Vec<i64> = tails.iter().map(|&(row, _)| row).collect();
-        let lengths: Vec<i64> = tails.iter().map(|(_, tail)| tail.len() as i64).collect();
-        let tokens = self.tokens(tails.iter().flat_map(|(_, tail)| tail.iter()));
+        reached: &Reached,
+        rows: &[i64],
+        pieces: &[&[u8]],
+    ) -> Result<(Vec<Vec<f32>>, Reached), ScoreError> {
+        let lengths: Vec<i64> = pieces.iter().map(|piece| piece.len() as i64).collect();
+        let tokens = self.tokens(pieces.iter().copied().flatten());
         let tokens = Tensor::from_slice(&tokens);
-        let state = prefixes.state.select(&rows);
-        let (output, _) = model.forward_from(&tokens, &lengths, Some(&state));
-        // Each base is told by the token before it: the first of a tail by the prefix's last.
+        // All rows in their order are what is there.
+        let all = (0..reached.state.sequences()).eq(rows.iter().copied());
+        let selected;
+        let state = if all {
+            &reached.state
+        } else {
+            selected = reached.state.select(rows);
+            &selected
+        };
+        let (output, state) = model.forward_from(&tokens, &lengths, Some(state));
+        // Each base is told by the token before it: the first of a piece by what was reached.
         let mut source = Vec::with_capacity(tokens.size()[0] as usize);
-        let (mut at, known) = (0, prefixes.next.size()[0]);
+        let (mut at, known) = (0, reached.next.size()[0]);
         for (&row, &length) in rows.iter().zip(&lengths) {
             source.push(row);
             source.extend((at..at + length - 1).map(|token| known + token));
             at += length;
         }
         let source = Tensor::from_slice(&source).to_device(model.device());
-        let values = Tensor::cat(&[&prefixes.next, &output.logits], 0)
+        let values = Tensor::cat(&[&reached.next, &output.logits], 0)
             .to_kind(Kind::Float)
             .log_softmax(-1, Kind::Float)
             .index_select(0, &source)
@@ -249,15 +302,17 @@ impl Engine {
             .squeeze_dim(1);
         let values = floats(&values);
         let mut rest = values.as_slice();
-        tails
+        let values = pieces
             .iter()
-            .map(|(_, tail)| {
-                let (values, after) = rest.split_at(tail.len());
+            .map(|piece| {
+                let (values, after) = rest.split_at(piece.len());
                 rest = after;
-                finite(values, tail.len())?;
+                finite(values, piece.len())?;
                 Ok(values.to_vec())
             })
-            .collect()
+            .collect::<Result<_, ScoreError>>()?;
+        let next = last_rows(&output.logits, &lengths);
+        Ok((values, Reached { next, state }))
     }
 
     /// One pass over a sequence.
@@ -325,17 +380,66 @@ pub struct Routed {
 pub struct Branch {
     /// What they have in common; read once.
     pub prefix: Vec<u8>,
-    /// What follows it in each; none is empty.
-    pub tails: Vec<Vec<u8>>,
+    /// What follows it in one of them, read in steps of [`STEP`] bases; may be empty.
+    pub reference: Vec<u8>,
+    /// What follows in the others.
+    pub tails: Vec<Tail>,
 }
+
+/// Bases that follow a part of a branch's reference.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tail {
+    /// Steps of the reference that come before it; they are there in full.
+    pub step: usize,
+    /// The bases, one at least.
+    pub bases: Vec<u8>,
+}
+
+/// Natural log-likelihoods of what a branch holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Read {
+    /// Of the bases of the reference.
+    pub reference: Vec<f32>,
+    /// Of the bases of each tail.
+    pub tails: Vec<Vec<f32>>,
+}
+
+impl Read {
+    fn of(branch: &Branch) -> Self {
+        Self {
+            reference: Vec::with_capacity(branch.reference.len()),
+            tails: vec![Vec::new(); branch.tails.len()],
+        }
+    }
+}
+
+/// Bases of a reference between two places where tails may begin.
+pub const STEP: usize = 64;
 
 /// Tokens that are read in one pass on a GPU.
 const PACK: usize = 1 << 20;
 
-struct Prefixes {
-    /// Scores of the base after each prefix: `[prefixes, vocabulary]`.
+/// Bytes of the states of tails in one pass on a GPU.
+const PACK_STATES: u64 = 1 << 33;
+
+/// Where the reading of branches has come to.
+struct Reached {
+    /// Scores of the base that comes next: `[rows, vocabulary]`.
     next: Tensor,
     state: State,
+}
+
+/// The last row of each packed sequence; none is empty.
+fn last_rows(values: &Tensor, lengths: &[i64]) -> Tensor {
+    let mut end = 0;
+    let last: Vec<i64> = lengths
+        .iter()
+        .map(|length| {
+            end += length;
+            end - 1
+        })
+        .collect();
+    values.index_select(0, &Tensor::from_slice(&last).to_device(values.device()))
 }
 
 /// Runs of branches whose prefixes fit one pass.
@@ -351,21 +455,6 @@ fn packs(branches: &[Branch]) -> Vec<&[Branch]> {
             fits
         })
         .collect()
-}
-
-/// A tail with the number of its prefix.
-type Tail<'a> = (i64, &'a Vec<u8>);
-
-fn same_pack<'a>(limit: usize) -> impl FnMut(&Tail<'a>, &Tail<'a>) -> bool {
-    let mut total = 0;
-    move |before, next| {
-        total += before.1.len();
-        let fits = total + next.1.len() <= limit;
-        if !fits {
-            total = 0;
-        }
-        fits
-    }
 }
 
 fn finite(values: &[f32], length: usize) -> Result<(), ScoreError> {
@@ -451,42 +540,76 @@ pub(crate) mod tests {
         let bases: Vec<u8> = (0u32..700)
             .map(|i| b"ACGT"[(i.wrapping_mul(2_654_435_761) >> 13) as usize % 4])
             .collect();
-        let branches: Vec<Branch> = [0, 1, 255, 256, 300, 511]
-            .iter()
-            .map(|&cut| Branch {
+        let tail = |step: usize, bases: &[u8]| Tail {
+            step,
+            bases: bases.to_vec(),
+        };
+        // The last three have all of their reference, whole steps of it, and none.
+        let branches: Vec<Branch> = [
+            (0, 130),
+            (1, 64),
+            (255, 199),
+            (256, 700),
+            (300, 128),
+            (511, 0),
+        ]
+        .iter()
+        .map(|&(cut, length)| {
+            let reference = bases[cut..]
+                .iter()
+                .copied()
+                .take(length)
+                .collect::<Vec<_>>();
+            let steps = reference.len() / STEP;
+            Branch {
                 prefix: bases[..cut].to_vec(),
                 tails: vec![
-                    bases[cut..].to_vec(),
-                    bases[cut..cut + 1].to_vec(),
-                    [b"GATTACA", &bases[cut..cut + 90]].concat(),
+                    tail(0, &bases[cut..]),
+                    tail(steps, &bases[cut..cut + 1]),
+                    tail(steps / 2, &[b"GATTACA", &bases[cut..cut + 90]].concat()),
+                    tail(steps, &bases[..150]),
                 ],
-            })
-            .collect();
+                reference,
+            }
+        })
+        .collect();
         let one_by_one = engine.branches(&branches).expect("read");
         engine.packs = true;
         let packed = engine.branches(&branches).expect("read");
+        let close = |found: &[f32], expected: &[f32]| {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+        };
+        let whole = |before: &[u8], bases: &[u8]| {
+            let whole = engine.log_likelihoods(&[[before, bases].concat()]);
+            whole.expect("read")[0][before.len()..].to_vec()
+        };
         for (i, branch) in branches.iter().enumerate() {
+            let expected = whole(&branch.prefix, &branch.reference);
+            close(&one_by_one[i].reference, &expected);
+            close(&packed[i].reference, &expected);
             for (j, tail) in branch.tails.iter().enumerate() {
-                let whole = [branch.prefix.as_slice(), tail].concat();
-                let whole = engine.log_likelihoods(&[whole]).expect("read");
-                let expected = &whole[0][branch.prefix.len()..];
-                for found in [&one_by_one[i][j], &packed[i][j]] {
-                    assert_eq!(found.len(), tail.len());
-                    for (found, expected) in found.iter().zip(expected) {
-                        assert!((found - expected).abs() < 1e-5, "{found} {expected}");
-                    }
-                }
+                let before = [&branch.prefix, &branch.reference[..tail.step * STEP]].concat();
+                let expected = whole(&before, &tail.bases);
+                close(&one_by_one[i].tails[j], &expected);
+                close(&packed[i].tails[j], &expected);
             }
         }
-        // To the last bit a tail is read as it is alone.
+        // To the last bit a tail is read as it is alone, and a reference as a part of it.
         engine.packs = false;
         for (branch, values) in branches.iter().zip(&one_by_one) {
-            for (tail, values) in branch.tails.iter().zip(values) {
+            for (tail, expected) in branch.tails.iter().zip(&values.tails) {
+                let length = tail.step * STEP;
                 let alone = Branch {
                     prefix: branch.prefix.clone(),
+                    reference: branch.reference[..length].to_vec(),
                     tails: vec![tail.clone()],
                 };
-                assert_eq!(&engine.branches(&[alone]).expect("read")[0][0], values);
+                let found = engine.branches(&[alone]).expect("read").remove(0);
+                assert_eq!(&found.tails[0], expected);
+                assert_eq!(found.reference, values.reference[..length]);
             }
         }
     }

@@ -8,7 +8,7 @@ use cistron_genome::revcomp;
 use cistron_genome::window::Window;
 use tch::{Device, Kind, Tensor};
 
-use crate::engine::{Branch, Engine};
+use crate::engine::{Branch, Engine, Tail};
 use crate::error::ScoreError;
 
 /// Bases between the start of a gene and the first cassette, and between cassettes.
@@ -111,15 +111,21 @@ pub fn score(
         .iter()
         .map(|gene| {
             let count = horizon.unwrap_or(usize::MAX).min(gene.wild.len());
+            let tail = |bases: &[u8]| Tail {
+                step: 0,
+                bases: bases[..count].to_vec(),
+            };
             Branch {
                 prefix: gene.branch_prefix.clone(),
-                tails: vec![gene.wild[..count].to_vec(), gene.stopped[..count].to_vec()],
+                tails: vec![tail(&gene.wild), tail(&gene.stopped)],
+                ..Branch::default()
             }
         })
         .collect();
     let sum = |values: &[f32]| values.iter().map(|&v| f64::from(v)).sum::<f64>();
     let values = engine.branches(&branches)?;
-    Ok(values.iter().map(|v| sum(&v[0]) - sum(&v[1])).collect())
+    let difference = |tails: &[Vec<f32>]| sum(&tails[0]) - sum(&tails[1]);
+    Ok(values.iter().map(|v| difference(&v.tails)).collect())
 }
 
 /// For each gene the mean of the main network's outputs over the chunks that begin in it, after
