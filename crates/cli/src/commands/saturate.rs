@@ -54,7 +54,7 @@ pub struct Saturate {
     #[command(flatten)]
     frame: FrameArg,
     /// Positions in the same cell of N bases share what is read before them
-    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = score::GRID, value_parser = clap::value_parser!(u32).range(1..))]
     grid: u32,
     /// Circular contigs, whose windows wrap: names, or all
     #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]

@@ -14,7 +14,7 @@ use crate::failure::Usage;
 use crate::global::Global;
 
 /// Bases of the cells that variants share what is read before them in.
-pub const GRID: u32 = 32;
+pub const GRID: u32 = 512;
 
 /// What to score.
 #[derive(Debug, Subcommand)]
@@ -45,13 +45,17 @@ pub struct FrameArg {
     /// Strands to read
     #[arg(long, value_enum, default_value = "both")]
     strand: Strands,
-    /// Bases a window, half of them before the variant [default: the model's training context]
+    /// Bases a window, half of them before the variant [default: 2048, at most the model's
+    /// training context]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
     context: Option<u32>,
     /// Bases that count from the variant on, or full: to the end of the window
     #[arg(long, value_name = "N|full", default_value = "128", value_parser = horizon)]
     horizon: Horizon,
 }
+
+/// Bases a window, unless said otherwise: longer ones rank variants alike and take longer.
+const CONTEXT: usize = 2048;
 
 /// Bases that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +95,10 @@ pub fn genetic_code(table: u32) -> anyhow::Result<GeneticCode> {
 impl FrameArg {
     /// The frame, and what to say of it.
     pub fn resolve(&self, grid: u32, engine: &Engine) -> (Frame, String) {
-        let context = eval::context(self.context, engine);
+        let context = match self.context {
+            Some(context) => context as usize,
+            None => eval::context(None, engine).min(CONTEXT),
+        };
         // Cells are no longer than what lies before a variant.
         let grid = grid
             .min((context / 2).try_into().unwrap_or(u32::MAX))

@@ -17,7 +17,7 @@ use cistron_variant::writer::{OutputKind, VcfWriter, WriterOptions};
 use clap::{Args, ValueEnum};
 
 use crate::commands::command_line;
-use crate::commands::score::{FrameArg, genetic_code, read_genome};
+use crate::commands::score::{FrameArg, GRID, genetic_code, read_genome};
 use crate::failure::Usage;
 use crate::global::Global;
 use crate::models::InferenceArg;
@@ -82,7 +82,7 @@ pub struct Vcf {
     frame: FrameArg,
     /// Variants in the same cell of N bases share what is read before them: faster where they
     /// are dense; their windows begin up to N - 1 bases earlier; 1 shares nothing
-    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = GRID, value_parser = clap::value_parser!(u32).range(1..))]
     grid: u32,
     /// Circular contigs, whose windows wrap: names, or all
     #[arg(long, value_name = "NAME,...|all", value_delimiter = ',')]
