@@ -18,6 +18,7 @@ mod preset;
 mod ranks;
 mod scaling;
 mod timing;
+mod trace;
 mod train;
 
 pub use ceiling::Ceiling;
@@ -31,6 +32,7 @@ pub use preset::{NAMES as PRESETS, preset};
 pub use ranks::{AllReduce, Case, CaseResult, RanksOptions, RanksResult, Scaling, Schedule, ranks};
 pub use scaling::{Ladder, Rung, RungResult, SeriesFit, climb, fits, settings};
 pub use timing::{Clock, Times};
+pub use trace::Busy;
 pub use train::{TrainOptions, TrainResult, train};
 
 use tch::{Device, Kind, Tensor};

@@ -1,8 +1,10 @@
 //! Whole training steps on several ranks: how throughput grows, and what the exchange costs.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use cistron_kernels::profile::profile;
 use cistron_kernels::runtime;
 use cistron_model::{Compute, Config};
 use cistron_train::RunConfig;
@@ -19,6 +21,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::BenchError;
 use crate::nucleotides;
 use crate::timing::{Clock, Times};
+use crate::trace::Busy;
 
 /// What to measure on each rank.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct RanksOptions {
     pub batch: i64,
     /// Tokens of each.
     pub length: i64,
+    /// Where rank 0 writes a profile of some steps, if it does.
+    pub trace: Option<PathBuf>,
 }
 
 /// What grows with the number of ranks.
@@ -109,6 +114,8 @@ pub struct RanksResult {
     pub all_reduce: Option<AllReduce>,
     /// One entry a case.
     pub cases: Vec<CaseResult>,
+    /// What a profile of the first case says of the GPU of rank 0.
+    pub busy: Option<Busy>,
 }
 
 impl RanksResult {
@@ -176,11 +183,14 @@ pub fn ranks(
 ) -> Result<RanksResult, BenchError> {
     let mut results = Vec::new();
     let mut parameters = 0;
+    let mut trace = options.trace.as_deref();
     for (case, batch) in cases(group.world(), options.batch) {
-        let (result, count) = step(options, group, clock, case, batch)?;
+        let (result, count) = step(options, group, clock, case, batch, trace.take())?;
         parameters = count;
         results.push(result);
     }
+    let traced = options.trace.as_deref().filter(|_| group.rank() == 0);
+    let busy = traced.map(Busy::read).transpose()?.flatten();
     let all_reduce = match group.world() {
         1 => None,
         _ => Some(all_reduce(group, clock, parameters)?),
@@ -190,8 +200,12 @@ pub fn ranks(
         parameters,
         all_reduce,
         cases: results,
+        busy,
     })
 }
+
+/// Steps of a profile.
+const TRACED: usize = 3;
 
 fn step(
     options: &RanksOptions,
@@ -199,6 +213,7 @@ fn step(
     clock: &Clock,
     case: Case,
     batch: i64,
+    trace: Option<&Path>,
 ) -> Result<(CaseResult, u64), BenchError> {
     let config = RunConfig {
         model: options.config.clone(),
@@ -242,6 +257,18 @@ fn step(
     runtime::peak_memory(clock.device, true);
     let seconds = clock.time(&mut work);
     let own = runtime::peak_memory(clock.device, false).unwrap_or(0);
+    if let Some(path) = trace {
+        let mut steps = || {
+            for _ in 0..TRACED {
+                work();
+            }
+            clock.synchronize();
+        };
+        match group.rank() {
+            0 => profile(clock.device, path, steps).map_err(BenchError::Setting)?,
+            _ => steps(),
+        }
+    }
     if let Some(error) = problem {
         return Err(error.into());
     }
@@ -326,6 +353,7 @@ mod tests {
             compute: Compute::new(cistron_model::Precision::Fp32),
             batch: 2,
             length: 64,
+            trace: None,
         };
         let clock = Clock {
             device: Device::Cpu,

@@ -23,6 +23,7 @@ pub mod mamba3;
 pub mod nccl;
 pub mod norm;
 pub mod optimizer;
+pub mod profile;
 pub mod rotary;
 pub mod runtime;
 pub mod scan;

@@ -42,6 +42,10 @@ pub struct Ranks {
     /// Stages whose layers run again in the backward pass: none, all, or numbers
     #[arg(long, value_name = "none|all|N,...", default_value = "none", value_parser = checkpointing)]
     checkpointing: Checkpointing,
+    /// Also write a profile of three steps on the most GPUs, in Chrome's format, and say how
+    /// long the GPU of rank 0 was busy and how much of the exchange ran beside other work
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     common: Common,
     /// Where rank 0 leaves its figures for the process that started it
@@ -61,7 +65,7 @@ pub fn run(global: &Global, command: &Ranks) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    if let Some(path) = &command.common.json {
+    for path in command.common.json.iter().chain(&command.trace) {
         output::claim_file(path, command.common.force)?;
     }
     let results = if seat.is_some() {
@@ -102,6 +106,8 @@ fn measure(
     let device = global.device()?;
     let device = seat.map_or(Ok(device), |seat| seat.device(device))?;
     let group = collective::join(seat, device)?;
+    // Of the numbers of GPUs that are asked for, the most; alone or under a launcher, always.
+    let traced = command.result.is_none() || command.devices.iter().max() == Some(&group.world());
     let options = RanksOptions {
         compute: Compute {
             checkpointing: command.checkpointing.clone(),
@@ -111,6 +117,7 @@ fn measure(
         config: command.shape.config()?,
         batch: command.batch,
         length: command.length,
+        trace: command.trace.clone().filter(|_| traced),
     };
     let clock = Clock {
         device,
@@ -203,6 +210,17 @@ fn show(result: &RanksResult) -> anyhow::Result<()> {
             short(sum.bus_bytes_per_second),
             exposed(Schedule::Overlapped),
             exposed(Schedule::After),
+        );
+    }
+    if let Some(busy) = &result.busy {
+        text += &format!(
+            "# {} ranks: the GPU of rank 0 worked for {:.1} % of {:.1} ms; of {:.2} ms of exchange \
+             {:.1} % ran beside other work\n",
+            result.ranks,
+            100.0 * busy.busy_seconds / busy.seconds,
+            1e3 * busy.seconds,
+            1e3 * busy.exchange_seconds,
+            100.0 * busy.hidden_seconds / busy.exchange_seconds.max(f64::MIN_POSITIVE),
         );
     }
     output::print(&text)
