@@ -1,6 +1,6 @@
 // Activation checkpointing: a segment of a network keeps its input alone, and runs once
 // more in the backward pass. The segment is a Rust closure from one tensor to one tensor.
-#include "../shim.h"
+#include "ops.h"
 
 #include <string>
 #include <torch/csrc/autograd/autograd.h>
@@ -42,7 +42,11 @@ struct Segment : torch::CustomClassHolder {
 struct Checkpoint : torch::autograd::Function<Checkpoint> {
   static at::Tensor forward(AutogradContext* ctx, at::TensorList tensors,
                             c10::intrusive_ptr<Segment> segment) {
-    at::Tensor output = segment->run(tensors[0]);
+    at::Tensor output = [&] {
+      // Gradients are off here, but will be wanted: the run in the backward pass must be this one.
+      const cistron::ops::GradientsLater later;
+      return segment->run(tensors[0]);
+    }();
     ctx->save_for_backward(tensors.vec());
     ctx->saved_data["segment"] = c10::IValue::make_capsule(std::move(segment));
     return output;

@@ -31,6 +31,14 @@ struct Call {
   void give(int i, Tensor tensor) const { out[i] = new Tensor(std::move(tensor)); }
 };
 
+// While one lives, this thread runs what will run again with gradients.
+struct GradientsLater {
+  static inline thread_local int living = 0;
+  GradientsLater() { ++living; }
+  GradientsLater(const GradientsLater&) = delete;
+  ~GradientsLater() { --living; }
+};
+
 #define CISTRON_OPERATOR(name, call)                                                            \
   extern "C" bool cistron_##name(Tensor* const* in, const std::int64_t* numbers, Tensor** out, \
                                  char* error, std::size_t size) {                              \

@@ -1,6 +1,6 @@
-//! Calls of the CUDA operators: the C side is `kernels/ops/`, its `Call`.
+//! Calls of the C++ operators: the C side is `kernels/ops/`, its `Call`.
 //!
-//! The operators are differentiable, and exist where `build.rs` found nvcc.
+//! Those of CUDA are differentiable, and exist where `build.rs` found nvcc.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr::null_mut;
@@ -69,6 +69,54 @@ operators!(
     cistron_float_linear,
     cistron_entropy
 );
+
+/// Operators of the CPU, which every build has.
+#[allow(unsafe_code)]
+mod cpu {
+    use super::{Pointer, c_char};
+    macro_rules! operators {
+        ($($name:ident),* $(,)?) => {
+            unsafe extern "C" {
+                $(pub fn $name(
+                    tensors: *const Pointer,
+                    numbers: *const i64,
+                    outputs: *mut Pointer,
+                    error: *mut c_char,
+                    size: usize,
+                ) -> bool;)*
+            }
+        };
+    }
+    operators!(cistron_mamba2_cpu);
+    unsafe extern "C" {
+        pub fn cistron_cpu_usable() -> bool;
+        pub fn cistron_differentiable(tensors: *const Pointer, count: usize) -> bool;
+    }
+}
+pub(crate) use cpu::cistron_mamba2_cpu;
+
+/// Whether the operators of the CPU take these: fp32, and no gradient is asked for.
+pub(crate) fn usable_on_cpu(tensors: &[&Tensor]) -> bool {
+    tensors
+        .iter()
+        .all(|tensor| tensor.device() == Device::Cpu && tensor.kind() == Kind::Float)
+        && runtime::operators_joined()
+        && !refused_on_cpu(tensors)
+}
+
+/// Whether a result of these requires a gradient, or the processor does not run the operators.
+#[allow(unsafe_code)]
+fn refused_on_cpu(tensors: &[&Tensor]) -> bool {
+    let pointers: Vec<Pointer> = tensors
+        .iter()
+        .map(|tensor| tensor.as_ptr().cast_mut().cast())
+        .collect();
+    // SAFETY: the functions read facts about the processor, and flags of tensors that live
+    // through the call.
+    unsafe {
+        !cpu::cistron_cpu_usable() || cpu::cistron_differentiable(pointers.as_ptr(), pointers.len())
+    }
+}
 
 /// Whether the kernels take activations of this kind and device.
 pub(crate) fn usable(x: &Tensor) -> bool {

@@ -1,4 +1,4 @@
-//! The Mamba-2 block behind its in-projection, as one operator on CUDA.
+//! The Mamba-2 block as one operator: on CUDA behind its in-projection, on the CPU with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -105,5 +105,64 @@ impl Block<'_> {
         let numbers = [self.states, self.head_dim, plan.chunks, i64::from(keep)];
         let [y, last] = device::call(device::cistron_mamba2, &inputs, &numbers);
         (y, keep.then_some(last))
+    }
+
+    /// Most taps of the CPU's convolution.
+    const MOST_TAPS: i64 = 9;
+
+    /// Whether [`Block::run_on_cpu`] takes `x` `[tokens, width]`: on the CPU in fp32, where no
+    /// gradient is asked for, with at most 9 taps.
+    pub fn supported_on_cpu(&self, x: &Tensor, in_proj: &Tensor) -> bool {
+        let weights = [
+            self.conv_weight,
+            self.conv_bias,
+            self.dt_bias,
+            self.a_log,
+            self.d,
+            self.norm,
+            self.out_proj,
+        ];
+        JOINED.load(Ordering::Relaxed)
+            && x.dim() == 2
+            && self.conv_weight.size()[2] <= Self::MOST_TAPS
+            && device::usable_on_cpu(&[&[x, in_proj], weights.as_slice()].concat())
+    }
+
+    /// The whole block: `x` `[tokens, width]` times `in_proj` `[z | x B C | Δ, width]`, then as
+    /// [`Block::run`]. Returns `[tokens, width]` and, when asked to `keep` them, what comes before
+    /// the next tokens: the tail of the convolution `[sequences, taps - 1, inner + 2 states]` and
+    /// the state `[sequences, heads, head_dim, states]`.
+    ///
+    /// Each sequence is worked through alone, in chunks of tokens that stay in cache: results
+    /// depend neither on what else is packed nor on threads.
+    ///
+    /// # Panics
+    ///
+    /// Where [`Block::supported_on_cpu`] does not hold, or when memory runs out.
+    pub fn run_on_cpu(
+        &self,
+        x: &Tensor,
+        in_proj: &Tensor,
+        layout: &Layout,
+        before: Option<Before<'_>>,
+        keep: bool,
+    ) -> (Tensor, Option<(Tensor, Tensor)>) {
+        let inputs = [
+            Some(x),
+            Some(in_proj),
+            Some(self.conv_weight),
+            Some(self.conv_bias),
+            Some(self.dt_bias),
+            Some(self.a_log),
+            Some(self.d),
+            Some(self.norm),
+            Some(self.out_proj),
+            Some(layout.starts()),
+            before.map(|before| before.tail),
+            before.map(|before| before.state),
+        ];
+        let numbers = [self.head_dim, self.states, i64::from(keep)];
+        let [y, tail, state] = device::call(device::cistron_mamba2_cpu, &inputs, &numbers);
+        (y, keep.then_some((tail, state)))
     }
 }

@@ -29,6 +29,15 @@ pub struct Mamba2 {
     head_dim: i64,
 }
 
+impl Mamba2State {
+    fn before(&self) -> mamba2::Before<'_> {
+        mamba2::Before {
+            tail: &self.conv,
+            state: &self.ssm,
+        }
+    }
+}
+
 /// Inputs of the scan: a padded batch, or one token.
 struct Projected {
     x: Tensor,
@@ -134,6 +143,13 @@ impl Mamba2 {
         initial: Option<&Mamba2State>,
         keep: bool,
     ) -> (Tensor, Option<LayerState>) {
+        let block = self.block();
+        if block.supported_on_cpu(&u.values, &self.in_proj) {
+            let before = initial.map(Mamba2State::before);
+            let (out, after) = block.run_on_cpu(&u.values, &self.in_proj, &u.layout, before, keep);
+            let state = after.map(|(conv, ssm)| LayerState::Mamba2(Mamba2State { conv, ssm }));
+            return (out, state);
+        }
         self.forward_projected(&u.layout, &self.project(&u.values), initial, keep)
     }
 
@@ -149,10 +165,7 @@ impl Mamba2 {
         let taps = self.conv_weight.size()[2];
         let block = self.block();
         if block.supported(projected) {
-            let before = initial.map(|state| mamba2::Before {
-                tail: &state.conv,
-                state: &state.ssm,
-            });
+            let before = initial.map(Mamba2State::before);
             let (out, last) = block.run(projected, layout, before, keep);
             let state = last.map(|ssm| {
                 let xbc = projected.narrow(-1, self.inner, self.conv_channels());

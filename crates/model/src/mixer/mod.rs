@@ -78,9 +78,11 @@ impl Mixer {
     }
 
     /// The matrix that the parallel form multiplies its input by at first, and how many rows
-    /// of zeros it wants behind it; none where the form takes the input itself.
+    /// of zeros it wants behind it; none where the form takes the input itself, as Mamba-2's
+    /// can on the CPU.
     pub(crate) fn projection(&self, kind: Kind, device: Device) -> Option<(&Tensor, i64)> {
         match self {
+            Self::Mamba2(_) if device == Device::Cpu => None,
             Self::Mamba2(mixer) => Some(mixer.projection(kind, device)),
             Self::Attention(mixer) => Some((mixer.projection(), 0)),
             Self::Mamba3(_) => None,
