@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Layout, Packed, device, runtime, upload};
+use crate::{Layout, Packed, device, linear, linear_bias, runtime, upload};
 
 /// Weights of a router and of the way past the inner stages, fp32.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +162,7 @@ fn first_of(starts: &[(usize, i64)], before: Option<Before<'_>>) -> Vec<i64> {
 /// `(1 - cos(W_q previous, W_k current)) / 2` in fp32 of rows `[rows, width]`: `[rows]`.
 pub fn probability(previous: &Tensor, current: &Tensor, weights: &Weights<'_>) -> Tensor {
     let unit = |x: &Tensor, weight: &Tensor| {
-        let y = floats(x).linear(weight, None::<&Tensor>);
+        let y = linear(&floats(x), weight);
         let norm = y
             .norm_scalaropt_dim(2, [-1i64].as_slice(), true)
             .clamp_min(1e-12);
@@ -179,7 +179,7 @@ pub fn probability(previous: &Tensor, current: &Tensor, weights: &Weights<'_>) -
 
 /// What goes past the inner stages: fp32, `[rows, width]` to the same.
 pub fn residual(x: &Tensor, weights: &Weights<'_>) -> Tensor {
-    floats(x).linear(weights.residual, Some(weights.residual_bias))
+    linear_bias(&floats(x), weights.residual, Some(weights.residual_bias))
 }
 
 /// fp32, or fp64 where it is that.

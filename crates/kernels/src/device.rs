@@ -87,13 +87,13 @@ mod cpu {
             }
         };
     }
-    operators!(cistron_mamba2_cpu);
+    operators!(cistron_add_norm_cpu, cistron_linear_cpu, cistron_mamba2_cpu);
     unsafe extern "C" {
         pub fn cistron_cpu_usable() -> bool;
         pub fn cistron_differentiable(tensors: *const Pointer, count: usize) -> bool;
     }
 }
-pub(crate) use cpu::cistron_mamba2_cpu;
+pub(crate) use cpu::{cistron_add_norm_cpu, cistron_linear_cpu, cistron_mamba2_cpu};
 
 /// Whether the operators of the CPU take these: fp32, and no gradient is asked for.
 pub(crate) fn usable_on_cpu(tensors: &[&Tensor]) -> bool {

@@ -35,7 +35,8 @@ fn fused(x: &Tensor) -> bool {
 ///
 /// - `residual`: fp32 `[tokens, width]`; `branch`: the same shape, fp32 or bf16
 ///
-/// On CUDA with bf16 results this is one kernel each way.
+/// On CUDA with bf16 results this is one kernel each way, and on the CPU in fp32 without gradients
+/// one pass.
 pub fn add_rms_norm(
     residual: &Tensor,
     branch: Option<&Tensor>,
@@ -46,6 +47,13 @@ pub fn add_rms_norm(
     if kind == Kind::BFloat16 && halves && fused(residual) {
         let inputs = [Some(residual), branch, Some(weight)];
         let [sum, y] = device::call(device::cistron_add_norm, &inputs, &[]);
+        return (sum, y);
+    }
+    let rows = residual.dim() == 2 && branch.is_none_or(|branch| branch.size() == residual.size());
+    let tensors = [residual, weight, branch.unwrap_or(residual)];
+    if kind == Kind::Float && rows && device::usable_on_cpu(&tensors) {
+        let inputs = [Some(residual), branch, Some(weight)];
+        let [sum, y] = device::call(device::cistron_add_norm_cpu, &inputs, &[]);
         return (sum, y);
     }
     let sum = branch.map_or_else(|| residual.shallow_clone(), |branch| residual + branch);
@@ -108,5 +116,24 @@ mod tests {
             .max()
             .double_value(&[]);
         assert!(error < 1e-6, "{error}");
+    }
+
+    #[test]
+    fn sum_and_norm_on_the_cpu_are_those_of_plain_operators() {
+        for (tokens, width) in [(0, 8), (1, 1), (3, 7), (5, 192), (900, 100)] {
+            let draw = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+            let (x, branch) = (draw(&[tokens, width]), draw(&[tokens, width]));
+            let weight = draw(&[width]);
+            for branch in [None, Some(&branch)] {
+                let run = |x: &Tensor| add_rms_norm(x, branch, &weight, Kind::Float);
+                let (sum, y) = run(&x);
+                // Gradients are left to the plain operators.
+                let (expected, norm) = run(&x.copy().set_requires_grad(true));
+                assert!(norm.requires_grad() && !y.requires_grad());
+                assert_eq!(sum, expected);
+                let error = (y - norm).abs().sum(Kind::Float).double_value(&[]);
+                assert!(error <= 1e-6 * (tokens * width) as f64, "{error}");
+            }
+        }
     }
 }
