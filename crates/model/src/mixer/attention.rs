@@ -169,19 +169,26 @@ impl Attention {
             .collect();
         let slots = kept.iter().copied().max().unwrap_or(0).max(1);
         // Held and new tokens of a row as one list; its last `kept` go to the front slots.
+        let row_slots = old + k.size()[1];
         let mut index = Vec::with_capacity(kept.len() * slots as usize);
-        for ((&held, &length), &kept) in state.held.iter().zip(lengths).zip(&kept) {
-            let first = held + length - kept;
-            let place = |i: i64| if i < held { i } else { old + i - held };
+        for (row, ((&held, &length), &kept)) in
+            (0i64..).zip(state.held.iter().zip(lengths).zip(&kept))
+        {
+            let (start, first) = (row * row_slots, held + length - kept);
+            let place = |i: i64| start + if i < held { i } else { old + i - held };
             index.extend((first..first + kept).map(place));
-            index.extend(std::iter::repeat_n(0, (slots - kept) as usize));
+            index.extend(std::iter::repeat_n(start, (slots - kept) as usize));
         }
+        let index = upload(&index, k.device());
         let gather = |old: &Tensor, new: &Tensor| {
             let both = Tensor::cat(&[&old.to_kind(new.kind()), new], 1);
-            let index = upload(&index, both.device())
-                .reshape([-1, slots, 1, 1])
-                .expand([kept.len() as i64, slots, self.heads, self.head_dim], false);
-            both.gather(1, &index, false)
+            // Rows of whole tokens: a copy of each, where an index for each value is a walk.
+            both.flatten(0, 1).index_select(0, &index).reshape([
+                -1,
+                slots,
+                self.heads,
+                self.head_dim,
+            ])
         };
         LayerState::Attention(AttentionState {
             k: gather(&state.k, k),
