@@ -486,6 +486,15 @@ impl HNet {
         (output, state.expect("the state was asked for"))
     }
 
+    /// As [`HNet::forward`], continuing each sequence from `state`.
+    ///
+    /// # Panics
+    ///
+    /// As [`HNet::forward_from`].
+    pub fn forward_after(&self, tokens: &Tensor, lengths: &[i64], state: &State) -> Output {
+        self.run(tokens, lengths, Some(state), false).0
+    }
+
     /// The vectors of tokens, and their marks where chunks start at marks.
     fn embed(&self, tokens: &Tensor, lengths: &[i64]) -> (Packed, Option<Tensor>) {
         let tokens = tokens.to_device(self.device);

@@ -194,7 +194,7 @@ impl Engine {
                     .iter()
                     .map(|&(_, branch, tail)| pack[branch].tails[tail].bases.as_slice())
                     .collect();
-                let (found, _) = self.read_on(model, &reached, &rows, &pieces)?;
+                let (found, _) = self.read_on(model, &reached, &rows, &pieces, false)?;
                 for (&(_, branch, tail), found) in some.iter().zip(found) {
                     values[branch].tails[tail] = found;
                 }
@@ -216,12 +216,12 @@ impl Engine {
                 })
                 .collect();
             let from: Vec<i64> = further.iter().map(|&(row, _)| row).collect();
-            let (found, next) = self.read_on(model, &reached, &from, &pieces)?;
+            let (found, next) = self.read_on(model, &reached, &from, &pieces, true)?;
             rows = further.into_iter().map(|(_, branch)| branch).collect();
             for (&branch, found) in rows.iter().zip(found) {
                 values[branch].reference.extend(found);
             }
-            reached = next;
+            reached = next.expect("reading goes on");
         }
         Ok(values)
     }
@@ -264,14 +264,15 @@ impl Engine {
     }
 
     /// Reads pieces, each after the row of `reached` with its number: their log-likelihoods, and
-    /// what is reached then. No piece is empty.
+    /// what is reached then if something is to `go_on` from there. No piece is empty.
     fn read_on(
         &self,
         model: &HNet,
         reached: &Reached,
         rows: &[i64],
         pieces: &[&[u8]],
-    ) -> Result<(Vec<Vec<f32>>, Reached), ScoreError> {
+        go_on: bool,
+    ) -> Result<(Vec<Vec<f32>>, Option<Reached>), ScoreError> {
         let lengths: Vec<i64> = pieces.iter().map(|piece| piece.len() as i64).collect();
         let tokens = self.tokens(pieces.iter().copied().flatten());
         let tokens = Tensor::from_slice(&tokens);
@@ -284,7 +285,13 @@ impl Engine {
             selected = reached.state.select(rows);
             &selected
         };
-        let (output, state) = model.forward_from(&tokens, &lengths, Some(state));
+        let (output, next) = if go_on {
+            let (output, state) = model.forward_from(&tokens, &lengths, Some(state));
+            let next = last_rows(&output.logits, &lengths);
+            (output, Some(Reached { next, state }))
+        } else {
+            (model.forward_after(&tokens, &lengths, state), None)
+        };
         // Each base is told by the token before it: the first of a piece by what was reached.
         let mut source = Vec::with_capacity(tokens.size()[0] as usize);
         let (mut at, known) = (0, reached.next.size()[0]);
@@ -311,8 +318,7 @@ impl Engine {
                 Ok(values.to_vec())
             })
             .collect::<Result<_, ScoreError>>()?;
-        let next = last_rows(&output.logits, &lengths);
-        Ok((values, Reached { next, state }))
+        Ok((values, next))
     }
 
     /// One pass over a sequence.

@@ -134,15 +134,18 @@ impl Attention {
             .map(|(held, length)| held + length)
             .collect();
         let keys = Layout::new(&counts, k.device());
+        // One list of places: a slice for each sequence takes the host longer than all else.
+        let (slots, rows) = (state.k.size()[1], state.k.size()[0]);
+        let mut index = Vec::with_capacity(counts.iter().sum::<i64>() as usize);
+        for (row, (&held, &length)) in (0i64..).zip(state.held.iter().zip(layout.lengths())) {
+            let first = rows * slots + layout.offsets()[row as usize];
+            index.extend(row * slots..row * slots + held);
+            index.extend(first..first + length);
+        }
+        let index = upload(&index, k.device());
         let cut = |held: &Tensor, new: &Tensor| {
-            let held = held.to_kind(new.kind());
-            let mut parts = Vec::with_capacity(2 * counts.len());
-            for (row, &length) in layout.lengths().iter().enumerate() {
-                let slots = held.get(row as i64);
-                parts.push(slots.narrow(0, 0, state.held[row]));
-                parts.push(new.narrow(0, layout.offsets()[row], length));
-            }
-            Tensor::cat(&parts, 0)
+            let held = held.to_kind(new.kind()).flatten(0, 1);
+            Tensor::cat(&[&held, new], 0).index_select(0, &index)
         };
         (keys, cut(&state.k, k), cut(&state.v, v))
     }
