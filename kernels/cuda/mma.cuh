@@ -28,6 +28,15 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+__device__ __forceinline__ float2 unpack(uint32_t pair) {
+  return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
+}
+
+__device__ __forceinline__ uint32_t pack(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
 // Addresses within a tile change from one step of a product to the next by constants
 // that are added or, within a row, exclusive-ored: each operand computes its address once.
 // Tiles start at multiples of 1024 bytes; steps along a row never carry into the next.
@@ -50,17 +59,24 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&r)[4], uint3
                : "memory");
 }
 
-// Matrix descriptor of wgmma for the 128-byte swizzle (PTX ISA, "Shared memory matrix
-// layout"): eight rows of a panel lie 1024 bytes apart.
-__device__ __forceinline__ uint64_t matrix_descriptor(uint32_t address) {
-  return static_cast<uint64_t>((address & 0x3ffff) >> 4) | uint64_t{1} << 16 |
-         uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+// Matrix descriptors of wgmma for the 128-byte swizzle (PTX ISA, "Shared memory matrix
+// layout"): eight rows of a panel lie 1024 bytes apart. Steps are added to the low word.
+__device__ __forceinline__ uint32_t descriptor_word(uint32_t address) {
+  return (address & 0x3ffff) >> 4 | 1u << 16;
 }
+
+__device__ __forceinline__ uint64_t matrix_descriptor(uint32_t word, int bytes) {
+  return uint64_t{1024 >> 4 | 1u << 30} << 32 | (word + (bytes >> 4));
+}
+
+// This thread's warp, which the compiler then knows to be the same for all lanes: what follows
+// from it is computed once a warp.
+__device__ __forceinline__ int warp_number() { return __shfl_sync(~0u, threadIdx.x >> 5, 0); }
 
 // Left operand of all 64 rows: rows m.. of a tile stored [m][k] are this warp's.
 template <int W, int ROWS_ = 64>
 struct Left {
-  static constexpr bool TRANSPOSED = false, WIDE = W >= 64;
+  static constexpr bool TRANSPOSED = false, WIDE = W >= 64, REGISTERS = false;
   uint32_t base;
   const bf16* tile;
   __device__ __forceinline__ Left(const bf16* from, int m) : tile(from) {
@@ -71,14 +87,15 @@ struct Left {
     load_matrices(a, (base ^ (2 * (k & 63))) + (k >> 6) * (ROWS_ * 128));
   }
   __device__ __forceinline__ uint64_t descriptor(int k) const {
-    return matrix_descriptor(shared_address(tile) + 2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
+    return matrix_descriptor(descriptor_word(shared_address(tile)),
+                             2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
   }
 };
 
 // Left operand: columns m.. of a tile stored [k][m] are this warp's.
 template <int W, int ROWS_ = 64>
 struct LeftTransposed {
-  static constexpr bool TRANSPOSED = true, WIDE = W >= 64;
+  static constexpr bool TRANSPOSED = true, WIDE = W >= 64, REGISTERS = false;
   uint32_t base;
   const bf16* tile;
   __device__ __forceinline__ LeftTransposed(const bf16* from, int m) : tile(from) {
@@ -89,7 +106,60 @@ struct LeftTransposed {
     load_matrices_transposed(a, base + k * (2 * PITCH<W>));
   }
   __device__ __forceinline__ uint64_t descriptor(int k) const {
-    return matrix_descriptor(shared_address(tile) + k * 128);
+    return matrix_descriptor(descriptor_word(shared_address(tile)), k * 128);
+  }
+};
+
+// Left operand in registers: rows m.. of a tile stored [m][k], each times a factor.
+template <int W>
+struct LeftScaled {
+  static constexpr bool TRANSPOSED = false, WIDE = true, REGISTERS = true;
+  uint32_t value[W / 16][4];
+  // Factors of this thread's rows: m + lane / 4 and eight below.
+  __device__ __forceinline__ LeftScaled(const bf16* tile, int m, float low, float high) {
+    const Left<W> from(tile, m);
+#pragma unroll
+    for (int k = 0; k < W / 16; ++k) {
+      from.load(value[k], 16 * k);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float2 v = unpack(value[k][i]);
+        const float by = i & 1 ? high : low;
+        value[k][i] = pack(v.x * by, v.y * by);
+      }
+    }
+  }
+  __device__ __forceinline__ const uint32_t (&part(int k) const)[4] { return value[k / 16]; }
+  __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = value[k / 16][i];
+  }
+};
+
+// Left operand in registers: columns m.. of a tile stored [k][m] with 64 rows, each row times a
+// factor.
+template <int W>
+struct LeftTransposedScaled {
+  static constexpr bool TRANSPOSED = false, WIDE = true, REGISTERS = true;
+  uint32_t value[4][4];
+  __device__ __forceinline__ LeftTransposedScaled(const bf16* tile, int m, const float* factors) {
+    const LeftTransposed<W> from(tile, m);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      from.load(value[k], 16 * k);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float2 by = *reinterpret_cast<const float2*>(
+            factors + 16 * k + 8 * (i >> 1) + 2 * (threadIdx.x & 3));
+        const float2 v = unpack(value[k][i]);
+        value[k][i] = pack(v.x * by.x, v.y * by.y);
+      }
+    }
+  }
+  __device__ __forceinline__ const uint32_t (&part(int k) const)[4] { return value[k / 16]; }
+  __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = value[k / 16][i];
   }
 };
 
@@ -108,7 +178,7 @@ struct Right {
                          fragment * (16 * PITCH<W>));
   }
   __device__ __forceinline__ uint64_t descriptor(int k) const {
-    return matrix_descriptor(start + 2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
+    return matrix_descriptor(descriptor_word(start), 2 * (k & 63) + (k >> 6) * (ROWS_ * 128));
   }
 };
 
@@ -126,9 +196,19 @@ struct RightTransposed {
     load_matrices_transposed(b, (base ^ (16 * fragment)) + k * (2 * PITCH<W>));
   }
   __device__ __forceinline__ uint64_t descriptor(int k) const {
-    return matrix_descriptor(start + k * 128);
+    return matrix_descriptor(descriptor_word(start), k * 128);
   }
 };
+
+__device__ __forceinline__ uint32_t load_word(uint32_t address) {
+  uint32_t value;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
+
+__device__ __forceinline__ void store_word(uint32_t address, uint32_t value) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
 
 // The pairs of neighbouring elements that a thread holds of a 16-row accumulator.
 template <int W, int ROWS_ = 64>
@@ -142,15 +222,10 @@ struct Elements {
     return (base ^ (16 * fragment)) + half * (16 * PITCH<W>);
   }
   __device__ __forceinline__ uint32_t load(int fragment, int half) const {
-    uint32_t value;
-    asm volatile("ld.shared.b32 %0, [%1];"
-                 : "=r"(value)
-                 : "r"(address(fragment, half))
-                 : "memory");
-    return value;
+    return load_word(address(fragment, half));
   }
   __device__ __forceinline__ void store(int fragment, int half, uint32_t value) const {
-    asm volatile("st.shared.b32 [%0], %1;" ::"r"(address(fragment, half)), "r"(value) : "memory");
+    store_word(address(fragment, half), value);
   }
 };
 
@@ -201,14 +276,50 @@ __device__ __forceinline__ void multiply_async(float (&c)[8][4], uint64_t a, uin
       : "l"(a), "l"(b), "n"(int(TA)), "n"(int(TB)));
 }
 
+// The same with this warp's 16 rows of the left operand in registers.
+template <bool TB>
+__device__ __forceinline__ void multiply_async(float (&c)[4][4], const uint32_t (&a)[4],
+                                               uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, {%16,%17,%18,%19}, %20, 1, 1, 1, "
+      "%21;"
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),
+        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),
+        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int(TB)));
+}
+
+template <bool TB>
+__device__ __forceinline__ void multiply_async(float (&c)[8][4], const uint32_t (&a)[4],
+                                               uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
+      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, "
+      "{%32,%33,%34,%35}, %36, 1, 1, 1, %37;"
+      : "+f"(c[0][0]), "+f"(c[0][1]), "+f"(c[0][2]), "+f"(c[0][3]), "+f"(c[1][0]), "+f"(c[1][1]),
+        "+f"(c[1][2]), "+f"(c[1][3]), "+f"(c[2][0]), "+f"(c[2][1]), "+f"(c[2][2]), "+f"(c[2][3]),
+        "+f"(c[3][0]), "+f"(c[3][1]), "+f"(c[3][2]), "+f"(c[3][3]), "+f"(c[4][0]), "+f"(c[4][1]),
+        "+f"(c[4][2]), "+f"(c[4][3]), "+f"(c[5][0]), "+f"(c[5][1]), "+f"(c[5][2]), "+f"(c[5][3]),
+        "+f"(c[6][0]), "+f"(c[6][1]), "+f"(c[6][2]), "+f"(c[6][3]), "+f"(c[7][0]), "+f"(c[7][1]),
+        "+f"(c[7][2]), "+f"(c[7][3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(int(TB)));
+}
+
 __device__ __forceinline__ void products_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// The accumulators are operands, so that nothing reads them earlier.
-template <int F>
-__device__ __forceinline__ void products_end(float (&c)[F][4]) {
-  asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+__device__ __forceinline__ void products_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// Waits until at most PENDING groups are under way. The accumulators are operands, so that
+// nothing reads them earlier.
+template <int PENDING, int F>
+__device__ __forceinline__ void products_wait(float (&c)[F][4]) {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 #pragma unroll
   for (int f = 0; f < F; ++f)
     asm volatile("" : "+f"(c[f][0]), "+f"(c[f][1]), "+f"(c[f][2]), "+f"(c[f][3])::"memory");
@@ -220,17 +331,10 @@ __device__ __forceinline__ void stores_done() {
 }
 #else
 constexpr bool WARPGROUPS = false;
+template <int PENDING, int F>
+__device__ __forceinline__ void products_wait(float (&)[F][4]) {}
 __device__ __forceinline__ void stores_done() {}
 #endif
-
-__device__ __forceinline__ float2 unpack(uint32_t pair) {
-  return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
-}
-
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
 
 __device__ __forceinline__ uint32_t& word(bf16* element) {
   return *reinterpret_cast<uint32_t*>(element);
@@ -263,6 +367,10 @@ __device__ __forceinline__ void prefetch(const void* from) {
 
 __device__ __forceinline__ void copies_done() {
   asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+}
+
+__device__ __forceinline__ void copies_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
 }  // namespace cistron::cuda

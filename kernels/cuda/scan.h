@@ -76,15 +76,25 @@ struct ScanGradients {
   float* flow;             // scratch [items, heads]: what flows over an item's end
   float* turning;          // scratch [items, heads, angles]: the same of the angle
   ScanGradientRows dx;
-  __nv_bfloat16 *db, *dc;   // [tokens, heads, rank, state]: per head
+  // [tokens, groups, splits, rank, state], tokens db_token and dc_token elements apart: sums over
+  // the heads of a split.
+  __nv_bfloat16 *db, *dc;
+  std::int64_t db_token, dc_token;
+  __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state], with rank 1
+  float* dbias;              // [chunks, heads, 2, state]: of b and c, with rank 1 and angles
+  float* chunk_flow;         // scratch [chunks, heads, 2], with rank 1
+  float* chunk_turning;      // scratch [chunks, heads, angles], with rank 1
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
-  float* dskip;              // [items, heads]: partial sums
+  float* dskip;              // partial sums [chunks, heads]; [items, heads] with a rank above 1
   float* dinitial;           // [sequences, heads, head_dim, state], or null
 };
 
 constexpr int SCAN_HEADS = 8;
 constexpr int SCAN_SLAB = 128;
+
+// Parts into which the heads of a group are cut, each of which makes its own db and dc.
+int scan_splits(const ScanInputs& in);
 
 bool scan_supported(int head_dim, int state, int rank, int angles);
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,

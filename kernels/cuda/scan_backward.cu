@@ -8,51 +8,116 @@
 
 namespace cistron::cuda {
 
-// Gradient of the state before an item through the item's own outputs.
-template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 3) local_gradients(ScanInputs in, ScanSaved saved,
-                                                              ScanRows dy, bf16* local) {
+// Carries a state over the chunks of an item, with the next chunk on its way. Without KEEP the
+// gradient of the state before the item through the item's own outputs; with KEEP, for odd
+// blocks, the gradients of the states after each chunk and, for even ones, the states before
+// each, both as tiles lie in shared memory.
+template <int P, int N, int R, bool TURN, bool KEEP>
+__global__ void __launch_bounds__(THREADS, TURN ? 2 : 3)
+    walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
+  using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char memory[];
-  bf16* q = reinterpret_cast<bf16*>(memory);
-  bf16* o = q + ROWS * N;
-  Gates& gates = *reinterpret_cast<Gates*>(o + ROWS * P);
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
-  float* theta = reinterpret_cast<float*>(&turns + 1);
+  __shared__ float factors[8][ROWS];
+  bf16* s = reinterpret_cast<bf16*>(memory);
+  char* stages = memory + (KEEP ? P * N * sizeof(bf16) : 0);
 
-  const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
-  const int64_t number = blockIdx.x / in.heads;
+  const bool back = !KEEP || (blockIdx.x & 1);
+  const int64_t block = KEEP ? blockIdx.x >> 1 : blockIdx.x;
+  const int head = block % in.heads, group = head / (in.heads / in.groups);
+  const int64_t number = block / in.heads;
   const ScanItem item = in.item[number];
-  StatePart<P, N> state;
-  float before = 0;
-  for (int first = 0, chunk = item.chunk; first < item.tokens;
-       first += chunk_tokens<R>(), ++chunk) {
+  const ScanRows wide = back ? in.c : in.b, narrow = back ? grad.dy : in.x;
+  const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  auto chunk_of = [&](int step) { return back ? chunks - 1 - step : step; };
+  auto load = [&](int step) {
+    const Chunk stage(stages + (step & 1) * stage_bytes);
+    const int first = chunk_of(step) * chunk_tokens<R>();
     const int64_t token = item.start + first;
     const int tokens = item.tokens - first;
-    __syncthreads();
-    load_tile<N, R>(q, in.c, group, token, tokens);
-    load_tile<P, R>(o, dy, head, token, tokens);
-    load_gates<R>(gates, in, saved.sums, head, token, tokens);
+    load_tile<N, R>(stage.wide, wide, group, token, tokens);
+    load_tile<P, R>(stage.narrow, narrow, head, token, tokens);
+    load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
     if (TURN)
-      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                 head, token, tokens);
-    prefetch_tile<P, R>(dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
-    copies_done();
+      stage.turns->load(in, stage.theta,
+                        saved.angle + ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) +
+                                       head) * in.angles,
+                        head, token, tokens);
+  };
+
+  StatePart<P, N> state;
+  if (KEEP && !back)
+    state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
+  if (KEEP && back) {
+    // What flows over the end of the item, in decay and in angle, and the gradient of the
+    // state there in the item's own angles.
+    float flow = 0;
+    const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
+    float* columns = reinterpret_cast<float*>(stages);  // [P][N/2]: as large as the wide tile
+    float* scratch = columns + ROWS * (N / 2);
+    state.read(grad.dstates + slot);
+    state.each([&](float& a, float& b, int r, int c) {
+      const float2 h = unpack(word(saved.states + slot + r * N + c));
+      flow += h.x * a + h.y * b;
+      if (TURN) {
+        columns[r * (N / 2) + c / 2] = h.x * b - h.y * a;
+        if (c / 2 < in.angles) {
+          float sine, cosine;
+          sine_cosine(saved.turn[(number * in.heads + head) * in.angles + c / 2], sine, cosine);
+          const float x = a * cosine - b * sine;
+          b = a * sine + b * cosine;
+          a = x;
+        }
+      }
+    });
+    for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
+    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = flow;
     __syncthreads();
-    // Kept from the start of the item.
-    scale_tile<P>(o, o, [&](int row) { return power_of_two(before + gates.decay[row]); });
-    if (TURN) {
-      Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles, tokens);
-      rotate_tiles<N, R, false>(q, bias_of(in.c_bias, head, R * N), nullptr, nullptr, angles,
-                                in.angles, nullptr);
+    if (threadIdx.x == 0) {
+      flow = 0;
+      for (int w = 0; w < 8; ++w) flow += scratch[w];
+      grad.flow[number * in.heads + head] = flow;
     }
+    if (TURN)
+      for (int i = threadIdx.x; i < in.angles; i += THREADS) {
+        float sum = 0;
+        for (int r = 0; r < P; ++r) sum += columns[r * (N / 2) + i];
+        grad.turning[(number * in.heads + head) * in.angles + i] = -sum;
+      }
+    __syncthreads();
+  }
+
+  const int steps = KEEP ? chunks - 1 : chunks;
+  if (steps > 0) load(0);
+  for (int step = 0;; ++step) {
+    if (KEEP)
+      state.write_out(s, (back ? grad.dstates_of : grad.states) +
+                             ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) +
+                              head) * (P * N));
+    if (step == steps) break;
+    copies_done();
     stores_done();
     __syncthreads();
-    state.accumulate(o, q);
-    before += chunk_decay(gates);
+    if (step + 1 < steps) load(step + 1);
+    const Chunk stage(stages + (step & 1) * stage_bytes);
+    const Gates& gates = *stage.gates;
+    const float* by = warp_factors(factors, [&](int row) {
+      return back ? kept(gates, row) : gates.weight[row] * to_end(gates, row);
+    });
+    if (TURN) {
+      Angles<N, R> angles;
+      angles.sum(*stage.turns, stage.theta, in.angles);
+      rotate_tiles<N, R, false>(stage.wide, bias_of(back ? in.c_bias : in.b_bias, head, R * N),
+                                nullptr, nullptr, angles, in.angles, nullptr);
+      stores_done();
+      __syncthreads();
+    }
+    state.scale(power_of_two(chunk_decay(gates)));
+    state.accumulate(stage.narrow, by, stage.wide);
   }
-  bf16* out = local + (number * in.heads + head) * (P * N);
-  state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
+  if (!KEEP) {
+    bf16* out = grad.local + (number * in.heads + head) * (P * N);
+    state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
+  }
 }
 
 // Gradients of the states after every item, last to first.
@@ -115,13 +180,6 @@ template <int N, int R, bool ACROSS>
 __device__ __forceinline__ void add_same_token(float& a, float& b, int row, int column,
                                                const Elements<N>& place, int f, int h,
                                                const float* block, const bf16* other, float by) {
-  if (R == 1) {
-    const float weight = by * block[row];
-    const float2 v = unpack(place.load(f, h));
-    a = fmaf(weight, v.x, a);
-    b = fmaf(weight, v.y, b);
-    return;
-  }
   const int t = row / R;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -164,7 +222,7 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
   const int row = (warp & 3) * 16, half = warp >> 2;
   StatePart<P, N> state;
   state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
@@ -192,7 +250,7 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
     __syncthreads();
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles, tokens);
+      angles.sum(turns, theta, in.angles);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
     }
@@ -299,7 +357,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
   const int row = (warp & 3) * 16, half = warp >> 2;
   const float skip = in.skip ? in.skip[head] : 0.0f;
   StatePart<P, N> state;
@@ -373,7 +431,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     scale_tile<P>(w, o, [&](int i) { return kept(gates, i); });
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles, tokens);
+      angles.sum(turns, theta, in.angles);
       rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, table);
       stores_done();
@@ -536,82 +594,501 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   }
 }
 
-// Sums the gradients of the log-decays from the end of each item, a thread an item and head.
-__global__ void __launch_bounds__(128) gate_gradients(ScanInputs in, ScanGradients grad) {
+// Sums `value` over the eight lanes that hold the same columns of a fragment: each lane ends
+// with the sum of number lane / 4 of eight, or lane / 8 of four.
+template <int COUNT>
+__device__ __forceinline__ void sum_columns(float (&value)[COUNT]) {
+  static_assert(COUNT == 4 || COUNT == 8);
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int step = 16, half = COUNT / 2; half > 0; step /= 2, half /= 2) {
+    const bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < COUNT / 2; ++i) {
+      if (i >= half) break;
+      const float keep = upper ? value[i + half] : value[i];
+      const float send = upper ? value[i] : value[i + half];
+      value[i] = keep + __shfl_xor_sync(~0u, send, step);
+    }
+  }
+  if (COUNT == 4) value[0] += __shfl_xor_sync(~0u, value[0], 4);
+}
+
+// Where the parts of chunk_gradients' shared memory lie, in bytes.
+template <int P, int N, bool TURN>
+struct ChunkRoom {
+  int pitch;  // of the table of turns
+  int gates, table, bias, turned, cross, total;
+
+  __host__ __device__ explicit ChunkRoom(int angles) {
+    constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
+    int squares = 2 * ROWS * ROWS * sizeof(bf16);
+    if (TURN) {
+      const int turns = sizeof(Turns<N, 1>) + ROWS * angles * sizeof(float);
+      squares = turns > squares ? turns : squares;
+    }
+    pitch = angles <= 32 ? 36 : TABLE<N>;
+    gates = tiles + squares;
+    table = gates + sizeof(Gates) + (8 + 10 * ROWS) * sizeof(float);
+    bias = table + (TURN ? ROWS * pitch * sizeof(__half2) : 0);
+    turned = bias + (TURN ? 2 * 4 * N * sizeof(float) : 0);
+    total = turned + (TURN ? 4 * angles * sizeof(float) : 0);
+    // What turns the rows of C takes the place of a state whose halves are panels of their own.
+    cross = tiles - 2 * P * N * sizeof(bf16);
+    if (TURN && (N < 128 || P < 64)) {
+      cross = total;
+      total += 2 * ROWS * (N / 4) * sizeof(float);
+    }
+  }
+};
+
+// Barriers of some of a block's warps.
+__device__ __forceinline__ void barrier_sync(int name, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(int name, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+}
+
+// Gradients of x, B, C and the gates within one chunk, given the state before it and the
+// gradient of the state after it. A block runs over the heads that share B and C and sums
+// their gradients in registers: one half of its warps that of C, the other that of B and x.
+// With G_st = (dy_t . x_s) W_ts and P_st = (C_t . B_s) W_ts:
+//
+//   dC_t = sum_s G_st B_s + e^{L_t} dy_t . h     dB_s = sum_t G_st C_t + w_s x_s . dh
+//   dx_s = sum_t P_st dy_t + w_s B_s . dh + D dy_s
+template <int P, int N, bool TURN>
+__global__ void __launch_bounds__(THREADS, 2)
+    chunk_gradients(ScanInputs in, ScanSaved saved, ScanGradients grad, int per_item, int splits) {
+  extern __shared__ __align__(1024) char memory[];
+  const ChunkRoom<P, N, TURN> room(in.angles);
+  bf16* q = reinterpret_cast<bf16*>(memory);
+  bf16* k = q + ROWS * N;
+  bf16* v = k + ROWS * N;
+  bf16* o = v + ROWS * P;
+  bf16* s = o + ROWS * P;
+  bf16* ds = s + P * N;
+  bf16* g = ds + P * N;
+  bf16* p = g + ROWS * ROWS;
+  Turns<N, 1>& turns = *reinterpret_cast<Turns<N, 1>*>(g);  // before g and p are
+  float* theta = reinterpret_cast<float*>(&turns + 1);
+  Gates& gates = *reinterpret_cast<Gates*>(memory + room.gates);
+  float* scratch = reinterpret_cast<float*>(&gates + 1);  // [8]
+  float* columns = scratch + 8;                           // E over t, by s: [2][64]
+  float* diagonal = columns + 2 * ROWS;                   // [2][64]
+  float* through = diagonal + 2 * ROWS;                   // read from the state, put into it: [2][64]
+  float* rows = through + 2 * ROWS;                       // E over s, by t: [4][64]
+  __half2* table = reinterpret_cast<__half2*>(memory + room.table);
+  float* bias = reinterpret_cast<float*>(memory + room.bias);    // of b and c: [2][4][N]
+  float* turned_by = reinterpret_cast<float*>(memory + room.turned);  // [4][angles]
+  float* cross = reinterpret_cast<float*>(memory + room.cross);  // [2][64][N / 4]
+
+  const int each = in.heads / in.groups / splits;
+  const int split = blockIdx.x % (in.groups * splits), group = split / splits;
+  const int64_t block = blockIdx.x / (in.groups * splits);
+  const int64_t number = block / per_item;
+  const ScanItem item = in.item[number];
+  const int lane = threadIdx.x & 31;
+
+  for (int first = static_cast<int>(block % per_item) * ROWS; first < item.tokens;
+       first += per_item * ROWS) {
+    const int64_t token = item.start + first, chunk = item.chunk + first / ROWS;
+    const int tokens = item.tokens - first;
+    Part<N / 16> whole[2];  // by halves of the columns
+    auto load = [&](int head) {
+      if (TURN) {
+        load_tile<N, 1>(q, in.c, group, token, tokens);
+        load_tile<N, 1>(k, in.b, group, token, tokens);
+        turns.load(in, theta, saved.angle + (chunk * in.heads + head) * in.angles, head, token,
+                   tokens);
+      }
+      load_tile<P, 1>(v, in.x, head, token, tokens);
+      load_tile<P, 1>(o, grad.dy, head, token, tokens);
+      load_gates<1>(gates, in, saved.sums, head, token, tokens);
+      const int64_t state = (chunk * in.heads + head) * (P * N);
+#pragma unroll
+      for (int i = 0; i < P * N; i += THREADS * 8) {
+        const int at = i + threadIdx.x * 8;
+        copy_async(s + at, grad.states + state + at, true);
+        copy_async(ds + at, grad.dstates_of + state + at, true);
+      }
+    };
+    __syncthreads();
+    if (!TURN) {
+      load_tile<N, 1>(q, in.c, group, token, tokens);
+      load_tile<N, 1>(k, in.b, group, token, tokens);
+    }
+    load(split * each);
+    for (int head = split * each; head < (split + 1) * each; ++head) {
+      if (head + 1 < (split + 1) * each) {
+        prefetch_tile<P, 1>(in.x, head + 1, token, tokens);
+        prefetch_tile<P, 1>(grad.dy, head + 1, token, tokens);
+        const int64_t state = (chunk * in.heads + head + 1) * (P * N) + threadIdx.x % 128 * 64;
+        if (threadIdx.x % 128 * 64 < P * N)
+          prefetch((threadIdx.x < 128 ? grad.states : grad.dstates_of) + state);
+      }
+      copies_done();
+      stores_done();
+      __syncthreads();
+      // Here, so that addresses are not kept from head to head.
+      const int warp = warp_number(), row = (warp & 3) * 16, half = warp >> 2;
+      const int mine = row + (lane >> 2);
+      // This half's projection, the other's, its values and state.
+      const bf16 *own = half ? k : q, *other = half ? q : k;
+      const bf16 *value = half ? v : o, *through_state = half ? ds : s;
+      if (TURN) {
+        Angles<N, 1> angles;
+        angles.sum(turns, theta, in.angles);
+        rotate_tiles<N, 1, true>(q, bias_of(in.c_bias, head, N), k, bias_of(in.b_bias, head, N),
+                                 angles, in.angles, table, room.pitch);
+        stores_done();
+        __syncthreads();
+      }
+      {
+        // Rows are s, columns t.
+        Part<4> scores, inner;
+        const int first = 32 * half;
+        scores.template begin<N>(Left<N>(k, row), Right<N>(q, first));
+        inner.template begin<P>(Left<P>(v, row), Right<P>(o, first));
+        scores.template wait<1>();
+        inner.template wait<0>();
+        const Elements<ROWS> kept_place(p, row, first), turned_place(g, row, first);
+        float by_column[2] = {0, 0}, by_diagonal[2] = {0, 0}, by_row[8];
+        const float row_decay[2] = {gates.decay[mine], gates.decay[mine + 8]};
+        const float row_weight[2] = {gates.weight[mine], gates.weight[mine + 8]};
+        const float row_gamma[2] = {gates.gamma[mine], gates.gamma[mine + 8]};
+        if (row > first + 31) {  // every s is later than every t
+#pragma unroll
+          for (int f = 0; f < 4; ++f) {
+            by_row[2 * f] = by_row[2 * f + 1] = 0;
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              kept_place.store(f, h, 0);
+              turned_place.store(f, h, 0);
+            }
+          }
+        } else {
+#pragma unroll
+          for (int f = 0; f < 4; ++f) {
+            by_row[2 * f] = by_row[2 * f + 1] = 0;
+            const int j0 = first + 8 * f + 2 * (lane & 3);
+            const float2 decay = *reinterpret_cast<const float2*>(&gates.decay[j0]);
+#pragma unroll
+            for (int h = 0; h < 2; ++h) {
+              const int i = mine + 8 * h;
+              float kept[2], turned[2];
+#pragma unroll
+              for (int e = 0; e < 2; ++e) {
+                const int j = j0 + e;
+                const float score = scores.value[f][2 * h + e];
+                const float product = inner.value[f][2 * h + e];
+                const float left =
+                    i < j ? power_of_two((e ? decay.y : decay.x) - row_decay[h]) : 0.0f;
+                const float flows = left * score * product;
+                by_column[h] += flows;
+                by_row[2 * f + e] = fmaf(flows, row_weight[h], by_row[2 * f + e]);
+                if (i == j) by_diagonal[h] += score * product;
+                const float weight = i == j ? row_gamma[h] : left * row_weight[h];
+                kept[e] = score * weight;
+                turned[e] = product * weight;
+              }
+              kept_place.store(f, h, pack(kept[0], kept[1]));
+              turned_place.store(f, h, pack(turned[0], turned[1]));
+            }
+          }
+        }
+        sum_columns(by_row);
+        const int j = lane >> 2;
+        rows[(row / 16) * ROWS + first + 8 * (j >> 1) + 2 * (lane & 3) + (j & 1)] = by_row[0];
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          by_column[h] = sum_row(by_column[h]);
+          by_diagonal[h] = sum_row(by_diagonal[h]);
+          if ((lane & 3) == 0) {
+            columns[half * ROWS + mine + 8 * h] = by_column[h];
+            diagonal[half * ROWS + mine + 8 * h] = by_diagonal[h];
+          }
+        }
+      }
+      stores_done();
+      __syncthreads();
+      // What is left of a state at a row, or of a row at the chunk's end.
+      const float left[2] = {half ? to_end(gates, mine) : kept(gates, mine),
+                             half ? to_end(gates, mine + 8) : kept(gates, mine + 8)};
+      const float weight[2] = {half ? gates.weight[mine] : 1.0f,
+                               half ? gates.weight[mine + 8] : 1.0f};
+      {
+        Part<P / 8> part;
+        part.template begin<N>(Left<N>(own, row), Right<N, P>(through_state, 0));
+        part.template wait<0>();
+        part.scale_rows(left[0], left[1]);
+        const Elements<P> place(value, row, 0), y_place(o, row, 0), x_place(v, row, 0);
+        float sum[2] = {0, 0};
+        part.each([&](float& a, float& b, int f, int h) {
+          const float2 c = unpack(place.load(f, h));
+          sum[h] += a * c.x + b * c.y;
+        });
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          sum[h] = sum_row(sum[h]);
+          if ((lane & 3) == 0) through[half * ROWS + mine + 8 * h] = sum[h];
+        }
+        if (half) {
+          const float skip = in.skip ? in.skip[head] : 0.0f;
+          part.scale_rows(weight[0], weight[1]);
+          part.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(o, 0), row, ROWS);
+          part.template wait<0>();
+          part.each([&](float& a, float& b, int f, int h) {
+            const float2 y = unpack(y_place.load(f, h));
+            a = fmaf(skip, y.x, a);
+            b = fmaf(skip, y.y, b);
+          });
+          barrier_sync(4, THREADS / 2);  // p is free from here on
+          part.write_out(p, row,
+                         grad.dx.data + head * grad.dx.head + (token + row) * grad.dx.token,
+                         grad.dx.token, tokens - row);
+        } else {
+          float dskip = 0;
+          part.each([&](float&, float&, int f, int h) {
+            const float2 x = unpack(x_place.load(f, h)), y = unpack(y_place.load(f, h));
+            dskip += x.x * y.x + x.y * y.y;
+          });
+          for (int step = 16; step > 0; step /= 2) dskip += __shfl_xor_sync(~0u, dskip, step);
+          if (lane == 0) scratch[warp] = dskip;
+        }
+      }
+      auto scaled = [&] {
+        return LeftScaled<P>(value, row, left[0] * weight[0], left[1] * weight[1]);
+      };
+      // Adds the columns from `column` on of the gradient of C or B.
+      auto add = [&](Part<N / 16>& sum, const LeftScaled<P>& scaled, int column) {
+        sum.template begin<P>(scaled, RightTransposed<N, P>(through_state, column));
+        if (half)
+          sum.template begin<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(other, column), row, ROWS);
+        else
+          sum.template begin<ROWS>(LeftTransposed<ROWS>(g, row), RightTransposed<N>(other, column),
+                                   0, row + 16);
+      };
+      if constexpr (!TURN) {
+        const LeftScaled<P> values = scaled();
+        add(whole[0], values, 0);
+        add(whole[1], values, N / 2);
+        whole[0].template wait<2>();
+        whole[1].template wait<0>();
+      } else {
+        // Turns what one head adds back, and sums it over tokens for the bias.
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          const int column = c * (N / 2), pair = c * (N / 4) + (lane & 3);
+          Part<N / 16> part;
+          add(part, scaled(), column);
+          part.template wait<0>();
+          const bool turned = c * (N / 4) < in.angles;
+          if (turned) {
+            if (half)
+              barrier_sync(1 + c, THREADS);  // what the other half has turned is there
+            else
+              barrier_sync(3, THREADS / 2);  // no warp reads the state's part any more
+          }
+          const Elements<N> place(own, row, column);
+          float* bias_of_tile = bias + (half ? 0 : 4 * N) + (row / 16) * N + column;
+#pragma unroll
+          for (int f0 = 0; f0 < N / 16; f0 += 4) {
+            if (c * (N / 4) + 4 * f0 < in.angles) {
+              float change[8], changes[4];
+#pragma unroll
+              for (int f = 0; f < 4; ++f)
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                  float &a = part.value[f0 + f][2 * h], &b = part.value[f0 + f][2 * h + 1];
+                  const float2 from = unpack(place.load(f0 + f, h));
+                  change[2 * f + h] = from.x * b - from.y * a;
+                  turn_back(a, b, table[(mine + 8 * h) * room.pitch + pair + 4 * (f0 + f)]);
+                }
+              auto crossed = [&](int f, int h) -> float& {
+                const int i = mine + 8 * h;
+                return cross[(c * ROWS + i) * (N / 4) +
+                             ((4 * (f0 + f) + (lane & 3)) ^ (4 * i & (N / 4 - 4)))];
+              };
+              if (half == 0) {
+#pragma unroll
+                for (int i = 0; i < 8; ++i) crossed(i / 2, i % 2) = change[i];
+              } else {
+                float* to = grad.dangle + ((token + mine) * in.heads + head) * in.angles + pair;
+#pragma unroll
+                for (int f = 0; f < 4; ++f) {
+#pragma unroll
+                  for (int h = 0; h < 2; ++h) {
+                    change[2 * f + h] += crossed(f, h);
+                    if (mine + 8 * h < tokens && pair + 4 * (f0 + f) < in.angles)
+                      to[int64_t{8} * h * in.heads * in.angles + 4 * (f0 + f)] = change[2 * f + h];
+                  }
+                  changes[f] = change[2 * f] + change[2 * f + 1];
+                }
+                sum_columns(changes);
+                const int at = pair + 4 * (f0 + (lane >> 3));
+                if ((lane & 4) == 0 && at < in.angles)
+                  turned_by[(row / 16) * in.angles + at] = changes[0];
+              }
+            }
+            float sums[8];
+#pragma unroll
+            for (int f = 0; f < 4; ++f)
+#pragma unroll
+              for (int e = 0; e < 2; ++e) {
+                float* values = part.value[f0 + f];
+                whole[c].value[f0 + f][e] += values[e];
+                whole[c].value[f0 + f][2 + e] += values[2 + e];
+                sums[2 * f + e] = values[e] + values[2 + e];
+              }
+            sum_columns(sums);
+            const int j = lane >> 2;
+            bias_of_tile[8 * (f0 + (j >> 1)) + 2 * (lane & 3) + (j & 1)] = sums[0];
+          }
+          if (turned && half == 0) barrier_arrive(1 + c, THREADS);
+        }
+      }
+      const float own_weight = gates.weight[threadIdx.x % ROWS];
+      __syncthreads();
+      if (head + 1 < (split + 1) * each) load(head + 1);
+      if (threadIdx.x < ROWS) {
+        const int t = threadIdx.x;
+        const int64_t index = (token + t) * in.heads + head;
+        const float from = columns[t] + columns[ROWS + t] + through[ROWS + t];
+        float flow = through[t] - own_weight * from;
+#pragma unroll
+        for (int tile = 0; tile < 4; ++tile) flow += rows[tile * ROWS + t];
+        if (t < tokens) {
+          grad.dweight[index] = from;
+          grad.dgamma[index] = diagonal[t] + diagonal[ROWS + t];
+          grad.dlog_decay[index] = flow;  // summed from the end of the item by gate_gradients
+        } else {
+          flow = 0;
+        }
+        for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
+        if (lane == 0) grad.chunk_flow[(chunk * in.heads + head) * 2 + warp] = flow;
+      }
+      if (threadIdx.x == THREADS - 1)
+        grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
+      if (TURN)
+        for (int i = threadIdx.x; i < 2 * N; i += THREADS) {
+          const float* from = bias + i / N * 4 * N + i % N;
+          grad.dbias[(chunk * in.heads + head) * 2 * N + i] =
+              from[0] + from[N] + from[2 * N] + from[3 * N];
+        }
+      if (TURN && threadIdx.x < in.angles) {
+        const float* from = turned_by + threadIdx.x;
+        grad.chunk_turning[(chunk * in.heads + head) * in.angles + threadIdx.x] =
+            from[0] + from[in.angles] + from[2 * in.angles] + from[3 * in.angles];
+      }
+    }
+    const int warp = warp_number(), half = warp >> 2, mine = (warp & 3) * 16 + (lane >> 2);
+    const int64_t stride = half ? grad.db_token : grad.dc_token;
+    bf16* to = (half ? grad.db : grad.dc) + (token + mine) * stride + split * N;
+    whole[0].write_out(to, stride, tokens - mine);
+    whole[1].write_out(to + N / 2, stride, tokens - mine);
+  }
+}
+
+// Sums the gradients of the log-decays from the end of each item, a thread a head and `span`
+// tokens; sums over whole chunks are there.
+__global__ void __launch_bounds__(128)
+    gate_gradients(ScanInputs in, ScanGradients grad, int span, int per_item) {
   const int64_t index = blockIdx.x * 128LL + threadIdx.x;
-  if (index >= in.items * in.heads) return;
-  const ScanItem item = in.item[index / in.heads];
-  float* values = grad.dlog_decay + item.start * in.heads + index % in.heads;
-  float sum = grad.flow[index];
+  const int head = index % in.heads;
+  const int64_t number = index / in.heads / per_item;
+  if (number >= in.items) return;
+  const ScanItem item = in.item[number];
+  float* values = grad.dlog_decay + item.start * in.heads + head;
   constexpr int AHEAD = 16;
-  for (int last = item.tokens - 1; last >= 0; last -= AHEAD) {
-    float value[AHEAD];
+  const int chunks = (item.tokens - 1) / span + 1;
+  for (int chunk = index / in.heads % per_item; chunk < chunks; chunk += per_item) {
+    float sum = grad.flow[number * in.heads + head];
+    for (int later = chunks - 1; later > chunk; --later) {
+      const float* part = grad.chunk_flow + ((item.chunk + later) * int64_t(in.heads) + head) * 2;
+      sum += part[0] + part[1];
+    }
+    const int first = chunk * span, end = item.tokens - first < span ? item.tokens : first + span;
+    for (int last = end - 1; last >= first; last -= AHEAD) {
+      float value[AHEAD];
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j)
-      value[j] = last - j >= 0 ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
+      for (int j = 0; j < AHEAD; ++j)
+        value[j] = last - j >= first ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j) {
-      sum += value[j];
-      if (last - j >= 0) values[static_cast<int64_t>(last - j) * in.heads] = sum;
+      for (int j = 0; j < AHEAD; ++j) {
+        sum += value[j];
+        if (last - j >= first) values[static_cast<int64_t>(last - j) * in.heads] = sum;
+      }
     }
   }
 }
 
 // Gradients of theta and of delta through the angles: what is turned at a token or later,
-// summed from the end of the item. A warp a head, a lane the pairs lane and lane + 32.
-__global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(ScanInputs in,
-                                                                  ScanGradients grad) {
+// summed from the end of the item; a block has `span` tokens, sums over whole chunks are there.
+// A warp a head, a lane the pairs lane and lane + 32.
+__global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
+    ScanInputs in, ScanGradients grad, int span, int per_item) {
   constexpr int AHEAD = 8, PAIRS = 2;
   __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
   const int head = blockIdx.y * SCAN_HEADS + warp;
   const bool works = head < in.heads;
-  const ScanItem item = in.item[blockIdx.x];
+  const int64_t number = blockIdx.x / per_item;
+  const ScanItem item = in.item[number];
   const int64_t tokens = in.tokens;
-  float sum[PAIRS] = {0, 0};
-#pragma unroll
-  for (int k = 0; k < PAIRS; ++k)
-    if (works && lane + 32 * k < in.angles)
-      sum[k] = grad.turning[(static_cast<int64_t>(blockIdx.x) * in.heads + head) * in.angles + lane +
-                            32 * k];
+  const int chunks = (item.tokens - 1) / span + 1;
   int side = 0;
-  for (int last = item.tokens - 1; last >= 0; last -= AHEAD, side ^= 1) {
-    float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD];
+  for (int chunk = blockIdx.x % per_item; chunk < chunks; chunk += per_item) {
+    const int first = chunk * span, end = item.tokens - first < span ? item.tokens : first + span;
+    float sum[PAIRS] = {0, 0};
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j) {
-      const int64_t token = item.start + last - j;
-      const bool valid = last - j >= 0 && works;
-      delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
-#pragma unroll
-      for (int k = 0; k < PAIRS; ++k) {
-        const int pair = lane + 32 * k;
-        const bool here = valid && pair < in.angles;
-        change[j][k] = here ? grad.dangle[(token * in.heads + head) * in.angles + pair] : 0.0f;
-        theta[j][k] = here ? in.theta[token * in.angles + pair] : 0.0f;
-      }
+    for (int k = 0; k < PAIRS; ++k) {
+      const int pair = lane + 32 * k;
+      if (!works || pair >= in.angles) continue;
+      sum[k] = grad.turning[(number * in.heads + head) * in.angles + pair];
+      for (int later = chunks - 1; later > chunk; --later)
+        sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
+                                     pair];
     }
+    for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
+      float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD];
 #pragma unroll
-    for (int j = 0; j < AHEAD; ++j) {
-      float along = 0;
+      for (int j = 0; j < AHEAD; ++j) {
+        const int64_t token = item.start + last - j;
+        const bool valid = last - j >= first && works;
+        delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
 #pragma unroll
-      for (int k = 0; k < PAIRS; ++k) {
-        sum[k] += change[j][k];
-        along = fmaf(sum[k], theta[j][k], along);
-        parts[side][warp][j][lane + 32 * k] = works ? sum[k] * delta[j] : 0.0f;
+        for (int k = 0; k < PAIRS; ++k) {
+          const int pair = lane + 32 * k;
+          const bool here = valid && pair < in.angles;
+          change[j][k] = here ? grad.dangle[(token * in.heads + head) * in.angles + pair] : 0.0f;
+          theta[j][k] = here ? in.theta[token * in.angles + pair] : 0.0f;
+        }
       }
 #pragma unroll
-      for (int step = 16; step > 0; step /= 2) along += __shfl_xor_sync(~0u, along, step);
-      if (lane == 0 && last - j >= 0 && works)
-        grad.ddelta[(item.start + last - j) * in.heads + head] = along;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < AHEAD * in.angles; i += 32 * SCAN_HEADS) {
-      const int j = i / in.angles, pair = i % in.angles;
-      if (last - j < 0) continue;
-      float total = 0;
+      for (int j = 0; j < AHEAD; ++j) {
+        float along = 0;
 #pragma unroll
-      for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][j][pair];
-      grad.dtheta[(blockIdx.y * tokens + item.start + last - j) * in.angles + pair] = total;
+        for (int k = 0; k < PAIRS; ++k) {
+          sum[k] += change[j][k];
+          along = fmaf(sum[k], theta[j][k], along);
+          parts[side][warp][j][lane + 32 * k] = works ? sum[k] * delta[j] : 0.0f;
+        }
+#pragma unroll
+        for (int step = 16; step > 0; step /= 2) along += __shfl_xor_sync(~0u, along, step);
+        if (lane == 0 && last - j >= first && works)
+          grad.ddelta[(item.start + last - j) * in.heads + head] = along;
+      }
+      __syncthreads();
+      for (int i = threadIdx.x; i < AHEAD * in.angles; i += 32 * SCAN_HEADS) {
+        const int j = i / in.angles, pair = i % in.angles;
+        if (last - j < first) continue;
+        float total = 0;
+#pragma unroll
+        for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][j][pair];
+        grad.dtheta[(blockIdx.y * tokens + item.start + last - j) * in.angles + pair] = total;
+      }
     }
   }
 }
@@ -685,12 +1162,12 @@ template <int P, int N, int R, bool TURN>
 void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
+  const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
   if (in.items > 0) {
-    const size_t size =
-        (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * in.angles * sizeof(float) : 0);
-    allow(local_gradients<P, N, R, TURN>, size);
-    local_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad.dy, grad.local);
-    CISTRON_LAUNCH_CHECK("local_gradients");
+    allow(walk_item<P, N, R, TURN, false>, 2 * stage);
+    walk_item<P, N, R, TURN, false>
+        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, grad, static_cast<int>(stage));
+    CISTRON_LAUNCH_CHECK("walk_item");
   }
   if (in.sequences > 0) {
     const dim3 grid((P * N / 2 + 255) / 256, static_cast<unsigned>(in.sequences * in.heads));
@@ -698,34 +1175,64 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
     CISTRON_LAUNCH_CHECK("pass_gradients");
   }
   if (in.items == 0) return;
-  const size_t table = chunk_tokens<R>() * TABLE<N> * sizeof(__half2);
-  {
-    const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + ROWS * ROWS) * sizeof(bf16) +
-                        sizeof(Gates) + (ROWS * R + 2 * ROWS) * sizeof(float) +
-                        (TURN ? table + turning_bytes<N, R>() : 0);
-    allow(query_gradients<P, N, R, TURN>, size);
-    query_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-    CISTRON_LAUNCH_CHECK("query_gradients");
+  const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
+  if constexpr (R == 1) {
+    {
+      const size_t size = P * N * sizeof(bf16) + 2 * stage;
+      allow(walk_item<P, N, R, TURN, true>, size);
+      walk_item<P, N, R, TURN, true>
+          <<<2 * blocks.x, THREADS, size, stream>>>(in, saved, grad, static_cast<int>(stage));
+      CISTRON_LAUNCH_CHECK("walk_item");
+    }
+    const int splits = scan_splits(in);
+    const size_t size = ChunkRoom<P, N, TURN>(in.angles).total;
+    allow(chunk_gradients<P, N, TURN>, size);
+    chunk_gradients<P, N, TURN><<<static_cast<unsigned>(in.items * per_item * in.groups * splits),
+                                  THREADS, size, stream>>>(in, saved, grad, per_item, splits);
+    CISTRON_LAUNCH_CHECK("chunk_gradients");
+  } else {
+    const size_t table = chunk_tokens<R>() * TABLE<N> * sizeof(__half2);
+    {
+      const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + ROWS * ROWS) * sizeof(bf16) +
+                          sizeof(Gates) + (ROWS * R + 2 * ROWS) * sizeof(float) +
+                          (TURN ? table + turning_bytes<N, R>() : 0);
+      allow(query_gradients<P, N, R, TURN>, size);
+      query_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
+      CISTRON_LAUNCH_CHECK("query_gradients");
+    }
+    {
+      const size_t size = (2 * ROWS * N + 3 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
+                          sizeof(Gates) + (ROWS * R + 11 * ROWS) * sizeof(float) +
+                          (TURN ? table : 0);
+      allow(key_gradients<P, N, R, TURN>, size);
+      key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
+      CISTRON_LAUNCH_CHECK("key_gradients");
+    }
   }
-  {
-    const size_t size = (2 * ROWS * N + 3 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
-                        sizeof(Gates) + (ROWS * R + 11 * ROWS) * sizeof(float) +
-                        (TURN ? table : 0);
-    allow(key_gradients<P, N, R, TURN>, size);
-    key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-    CISTRON_LAUNCH_CHECK("key_gradients");
-  }
-  const int64_t threads = in.items * in.heads;
-  gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad);
+  // Chunk by chunk where sums over chunks are there.
+  const int span = R == 1 ? ROWS : 1 << 30, spans = R == 1 ? per_item : 1;
+  const int64_t threads = in.items * spans * in.heads;
+  gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad, span,
+                                                                                   spans);
   CISTRON_LAUNCH_CHECK("gate_gradients");
   if (TURN && in.angles > 0) {
-    const dim3 grid(static_cast<unsigned>(in.items), (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
-    turn_gradients<<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad);
+    const dim3 grid(static_cast<unsigned>(in.items * spans),
+                    (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
+    turn_gradients<<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
     CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }
 
 }  // namespace
+
+int scan_splits(const ScanInputs& in) {
+  const int heads = in.heads / in.groups;
+  if (in.rank > 1) return heads;
+  // Two blocks a multiprocessor, several times over.
+  int splits = 1;
+  while (in.chunks * in.groups * splits < 1024 && heads % (2 * splits) == 0) splits *= 2;
+  return splits;
+}
 
 void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
                    cudaStream_t stream) {

@@ -4,6 +4,7 @@
 #include "scan.h"
 
 #include <cuda_fp16.h>
+#include <type_traits>
 
 namespace cistron::cuda {
 
@@ -96,7 +97,8 @@ __device__ __forceinline__ float chunk_decay(const Gates& gates) { return gates.
 
 __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) {
   // Two-part 2 pi: items of a thousand tokens turn by a few hundred radians.
-  const float turns = rintf(angle * 0.15915494309189535f);
+  // Adding 1.5 * 2^23 rounds to a whole number; a rounding instruction runs at a quarter of the rate.
+  const float turns = fmaf(angle, 0.15915494309189535f, 12582912.0f) - 12582912.0f;
   angle = fmaf(turns, -6.28318548202514648f, angle);
   angle = fmaf(turns, 1.7484556000744883e-7f, angle);
   __sincosf(angle, &sine, &cosine);
@@ -114,12 +116,13 @@ struct Turns {
                                        int head, int64_t token, int tokens) {
     const int valid = tokens < chunk_tokens<R>() ? tokens : chunk_tokens<R>();
     const float* rows = in.theta + token * in.angles;
+    const int count = chunk_tokens<R>() * in.angles, real = valid * in.angles;
     if (in.angles % 4 == 0) {
-      for (int i = 4 * threadIdx.x; i < valid * in.angles; i += 4 * THREADS)
-        copy_async(theta + i, rows + i, true);
+      for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS)
+        copy_async(theta + i, i < real ? rows + i : rows, i < real);
     } else {
-      for (int i = threadIdx.x; i < valid * in.angles; i += THREADS)
-        copy_word_async(theta + i, rows + i, true);
+      for (int i = threadIdx.x; i < count; i += THREADS)
+        copy_word_async(theta + i, i < real ? rows + i : rows, i < real);
     }
     const int t = threadIdx.x;
     if (t < chunk_tokens<R>())
@@ -137,26 +140,24 @@ struct Angles {
   float value[SEGMENT][PAIRS];
 
   // One barrier.
-  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, int pairs,
-                                      int tokens) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    float sum[PAIRS];
+  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, int pairs) {
+    const int lane = threadIdx.x & 31, warp = warp_number();
 #pragma unroll
-    for (int k = 0; k < PAIRS; ++k) sum[k] = 0;
+    for (int k = 0; k < PAIRS; ++k) {
+      const int pair = lane + 32 * k;
+      float sum = 0;
 #pragma unroll
-    for (int j = 0; j < SEGMENT; ++j) {
-      const int t = warp * SEGMENT + j;
-      const float delta = turns.delta[t];
+      for (int j = 0; j < SEGMENT; ++j) value[j][k] = 0;
+      if (pair >= pairs) continue;
+      const float* row = theta + warp * SEGMENT * pairs + pair;
 #pragma unroll
-      for (int k = 0; k < PAIRS; ++k) {
-        const int pair = lane + 32 * k;
-        if (t < tokens && pair < pairs) sum[k] = fmaf(delta, theta[t * pairs + pair], sum[k]);
-        value[j][k] = sum[k];
+      for (int j = 0; j < SEGMENT; ++j) {
+        sum = fmaf(turns.delta[warp * SEGMENT + j], *row, sum);
+        value[j][k] = sum;
+        row += pairs;
       }
+      turns.totals[warp * (N / 2) + pair] = sum;
     }
-#pragma unroll
-    for (int k = 0; k < PAIRS; ++k)
-      if (lane + 32 * k < pairs) turns.totals[warp * (N / 2) + lane + 32 * k] = sum[k];
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
@@ -172,63 +173,114 @@ struct Angles {
   }
 };
 
+// What a pass that walks over an item's chunks reads of one: a wide tile (B or C), a narrow one
+// (x or dy), decays and angles.
+template <int P, int N, int R, bool TURN>
+struct Stage {
+  static constexpr int TILES = (ROWS * N + ROWS * P) * sizeof(bf16);
+  bf16 *wide, *narrow;
+  Gates* gates;
+  Turns<N, R>* turns;
+  float* theta;
+
+  static size_t bytes(int angles) {
+    return (TILES + sizeof(Gates) +
+            (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float) : 0) + 1023) /
+           1024 * 1024;
+  }
+  __device__ __forceinline__ explicit Stage(char* memory) {
+    wide = reinterpret_cast<bf16*>(memory);
+    narrow = wide + ROWS * N;
+    gates = reinterpret_cast<Gates*>(memory + TILES);
+    turns = reinterpret_cast<Turns<N, R>*>(gates + 1);
+    theta = reinterpret_cast<float*>(turns + 1);
+  }
+};
+
+// Factors of rows that one warp keeps for itself: f(row) for each.
+template <typename F>
+__device__ __forceinline__ const float* warp_factors(float (*room)[ROWS], F&& f) {
+  const int lane = threadIdx.x & 31;
+  float* own = room[threadIdx.x >> 5];
+  own[lane] = f(lane);
+  own[lane + 32] = f(lane + 32);
+  __syncwarp();
+  return own;
+}
+
 // Row length of tables by pair, padded against bank conflicts.
 template <int N>
 constexpr int TABLE = N / 2 + 4;
 
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
-// half2 [tokens][TABLE] for the way back.
+// half2 [tokens][pitch] for the way back. A warp has eight rows, whose pieces lie at
+// exclusive-ors of one address.
 template <int N, int R, bool TWO>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
                                              const float* second_bias, const Angles<N, R>& angles,
-                                             int turning, __half2* table) {
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+                                             int turning, __half2* table,
+                                             int pitch = TABLE<N>) {
+  const int lane = threadIdx.x & 31, warp = warp_number();
   constexpr int SEGMENT = Angles<N, R>::SEGMENT;
+  static_assert(SEGMENT * R == 8 && N >= 64);
 #pragma unroll
   for (int k = 0; k < Angles<N, R>::PAIRS; ++k) {
     const int pair = lane + 32 * k;
-    if (pair >= N / 2) continue;
     float2 add[2][R];
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       add[0][r] = *reinterpret_cast<const float2*>(first_bias + r * N + 2 * pair);
       if (TWO) add[1][r] = *reinterpret_cast<const float2*>(second_bias + r * N + 2 * pair);
     }
+    const uint32_t place = shared_address(first + at<N>(warp * 8, 2 * pair));
+    const uint32_t apart = shared_address(second) - shared_address(first);
+    auto change = [&](auto known) {
+      constexpr bool turned = decltype(known)::value;
 #pragma unroll
-    for (int j = 0; j < SEGMENT; ++j) {
-      const int t = warp * SEGMENT + j;
-      float sine = 0, cosine = 1;
-      if (pair < turning) sine_cosine(angles.value[j][k], sine, cosine);
-      if (table != nullptr) table[t * TABLE<N> + pair] = __floats2half2_rn(cosine, sine);
+      for (int j = 0; j < SEGMENT; ++j) {
+        float sine = 0, cosine = 1;
+        if (turned) __sincosf(angles.value[j][k], &sine, &cosine);
+        if (table != nullptr && pair < pitch)
+          table[(warp * SEGMENT + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int offset = at<N>(t * R + r, 2 * pair);
-        auto turn = [&](bf16* tile, float2 bias) {
-          uint32_t& place = word(tile + offset);
-          float2 v = unpack(place);
-          v.x += bias.x;
-          v.y += bias.y;
-          place = pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine);
-        };
-        turn(first, add[0][r]);
-        if (TWO) turn(second, add[1][r]);
+        for (int r = 0; r < R; ++r) {
+          const uint32_t address = (place ^ (16 * (j * R + r))) + 128 * (j * R + r);
+          auto turn = [&](uint32_t address, float2 bias) {
+            float2 v = unpack(load_word(address));
+            v.x += bias.x;
+            v.y += bias.y;
+            store_word(address, turned ? pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine)
+                                       : pack(v.x, v.y));
+          };
+          turn(address, add[0][r]);
+          if (TWO) turn(address + apart, add[1][r]);
+        }
       }
-    }
+    };
+    if (32 * k < turning)
+      change(std::true_type());
+    else
+      change(std::false_type());
   }
 }
 
-// Adds a product over K terms to this warp's 16 x (8 F) part of an M-row result. With
-// wgmma the four warps of a warpgroup make 64 rows together.
+// Starts to add a product over K terms to this warp's 16 x (8 F) part of an M-row result; of the
+// terms those before `first` or from `last` on are zero. With wgmma the four warps of a
+// warpgroup make 64 rows together, and the sums stand only after products_wait.
 template <int M, int K, int F, typename A, typename B>
-__device__ __forceinline__ void product(float (&c)[F][4], const A& left, const B& right,
-                                        int first = 0, int last = K) {
+__device__ __forceinline__ void product_begin(float (&c)[F][4], const A& left, const B& right,
+                                              int first = 0, int last = K) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   if constexpr (M == 64 && (F == 4 || F == 8) && A::WIDE && B::WIDE) {
     products_begin();
 #pragma unroll
-    for (int k = 0; k < K; k += 16)
-      multiply_async<A::TRANSPOSED, B::TRANSPOSED>(c, left.descriptor(k), right.descriptor(k));
-    products_end(c);
+    for (int k = 0; k < K; k += 16) {
+      if constexpr (A::REGISTERS)
+        multiply_async<B::TRANSPOSED>(c, left.part(k), right.descriptor(k));
+      else
+        multiply_async<A::TRANSPOSED, B::TRANSPOSED>(c, left.descriptor(k), right.descriptor(k));
+    }
+    products_commit();
     return;
   }
 #endif
@@ -245,6 +297,16 @@ __device__ __forceinline__ void product(float (&c)[F][4], const A& left, const B
       multiply(c[f + 1], a, b[2], b[3]);
     }
   }
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  products_commit();  // an empty group, for those who count
+#endif
+}
+
+template <int M, int K, int F, typename A, typename B>
+__device__ __forceinline__ void product(float (&c)[F][4], const A& left, const B& right,
+                                        int first = 0, int last = K) {
+  product_begin<M, K>(c, left, right, first, last);
+  products_wait<0>(c);
 }
 
 // to = from, each row times by(row); both may be the same tile.
@@ -268,6 +330,19 @@ __device__ __forceinline__ void scale_tile(bf16* to, const bf16* from, G&& by) {
   }
 }
 
+// Of four fragments a lane holds a pair each; afterwards the lanes of a row hold one whole
+// fragment each, that of their own number.
+__device__ __forceinline__ uint4 gather(const uint32_t (&w)[4]) {
+  const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+  const uint32_t first = __shfl_xor_sync(~0u, odd ? w[0] : w[1], 1);
+  const uint32_t second = __shfl_xor_sync(~0u, odd ? w[2] : w[3], 1);
+  const uint32_t a0 = odd ? first : w[0], a1 = odd ? w[1] : first;
+  const uint32_t b0 = odd ? second : w[2], b1 = odd ? w[3] : second;
+  const uint32_t c0 = __shfl_xor_sync(~0u, upper ? a0 : b0, 2);
+  const uint32_t c1 = __shfl_xor_sync(~0u, upper ? a1 : b1, 2);
+  return upper ? make_uint4(c0, c1, b0, b1) : make_uint4(a0, a1, c0, c1);
+}
+
 // The part of a state [P][N] that one warp accumulates: 16 rows by COLUMNS columns.
 template <int P, int N>
 struct StatePart {
@@ -279,7 +354,7 @@ struct StatePart {
   int row, column;
 
   __device__ __forceinline__ StatePart() {
-    const int warp = threadIdx.x >> 5;
+    const int warp = warp_number();
     row = (warp % TILES) * 16;
     column = (warp / TILES) * COLUMNS;
     zero();
@@ -322,6 +397,29 @@ struct StatePart {
       for (int half = 0; half < 2; ++half)
         place.store(f, half, pack(value[f][2 * half], value[f][2 * half + 1]));
   }
+  // Writes to device memory as a tile lies in shared memory, through a tile there.
+  __device__ __forceinline__ void write_out(bf16* tile, bf16* to) {
+    write(tile);
+    __syncwarp();
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int i = lane; i < 16 * FRAGMENTS; i += 32) {
+      const int place = at<N, P>(row + i / FRAGMENTS, column + i % FRAGMENTS * 8);
+      *reinterpret_cast<uint4*>(to + place) = *reinterpret_cast<const uint4*>(tile + place);
+    }
+  }
+  // Adds sum over the rows of rows[k][P]^T columns[k][N], with each row times a factor.
+  __device__ __forceinline__ void accumulate_begin(const bf16* rows, const float* factors,
+                                                   const bf16* columns) {
+    const LeftTransposedScaled<P> scaled(rows, row, factors);
+    product_begin<P, ROWS>(value, scaled, RightTransposed<N>(columns, column));
+  }
+  __device__ __forceinline__ void accumulate_end() { products_wait<0>(value); }
+  __device__ __forceinline__ void accumulate(const bf16* rows, const float* factors,
+                                             const bf16* columns) {
+    accumulate_begin(rows, factors, columns);
+    accumulate_end();
+  }
   // Adds sum over the rows of rows[k][P]^T columns[k][N].
   __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns) {
     product<P, ROWS>(value, LeftTransposed<P>(rows, row), RightTransposed<N>(columns, column));
@@ -343,6 +441,16 @@ struct Part {
   __device__ __forceinline__ void add(const A& left, const B& right, int first = 0, int last = K) {
     product<64, K>(value, left, right, first, last);
   }
+  template <int K, typename A, typename B>
+  __device__ __forceinline__ void begin(const A& left, const B& right, int first = 0,
+                                        int last = K) {
+    product_begin<64, K>(value, left, right, first, last);
+  }
+  // With at most PENDING later products under way.
+  template <int PENDING>
+  __device__ __forceinline__ void wait() {
+    products_wait<PENDING>(value);
+  }
   __device__ __forceinline__ void scale_rows(float low, float high) {
 #pragma unroll
     for (int f = 0; f < F; ++f) {
@@ -351,6 +459,42 @@ struct Part {
       value[f][2] *= high;
       value[f][3] *= high;
     }
+  }
+  // Writes as bf16; `to` is the place of the first of the warp's columns in this thread's
+  // first row, of which rows below `rows` are real.
+  __device__ __forceinline__ void write_out(bf16* to, int64_t stride, int rows) {
+    const int lane = threadIdx.x & 31;
+    if constexpr (F % 4 == 0) {
+#pragma unroll
+      for (int f = 0; f < F; f += 4)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          uint32_t words[4];
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            words[i] = pack(value[f + i][2 * half], value[f + i][2 * half + 1]);
+          const uint4 whole = gather(words);
+          if (8 * half < rows)
+            *reinterpret_cast<uint4*>(to + 8 * half * stride + 8 * (f + (lane & 3))) = whole;
+        }
+    } else {
+      each([&](float& a, float& b, int f, int half) {
+        if (8 * half < rows) word(to + 8 * half * stride + 8 * f + 2 * (lane & 3)) = pack(a, b);
+      });
+    }
+  }
+  // The same through the warp's 16 rows from `row` on of a tile of 64 columns, which no one else
+  // uses; `to` is the place of the first of those rows.
+  __device__ __forceinline__ void write_out(bf16* tile, int row, bf16* to, int64_t stride,
+                                            int rows) {
+    const Elements<64> place(tile, row, 0);
+    each([&](float& a, float& b, int f, int half) { place.store(f, half, pack(a, b)); });
+    __syncwarp();
+#pragma unroll
+    for (int i = threadIdx.x & 31; i < 16 * F; i += 32)
+      if (i / F < rows)
+        *reinterpret_cast<uint4*>(to + i / F * stride + i % F * 8) =
+            *reinterpret_cast<const uint4*>(tile + at<64>(row + i / F, i % F * 8));
   }
   // g(a, b, fragment, half) for each pair of neighbouring columns.
   template <typename G>

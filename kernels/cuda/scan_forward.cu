@@ -2,8 +2,6 @@
 #include "scan_common.cuh"
 #include "scan_launch.cuh"
 
-#include <algorithm>
-
 namespace cistron::cuda {
 
 // Sums of the log-decays within each chunk: a thread a chunk and head of one item.
@@ -35,60 +33,64 @@ __global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved
 
 // State that an item adds to a zero state, and its angles.
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 3) local_states(ScanInputs in, ScanSaved saved,
-                                                           bf16* local) {
-  extern __shared__ __align__(1024) char memory[];
-  bf16* k = reinterpret_cast<bf16*>(memory);
-  bf16* v = k + ROWS * N;
-  Gates& gates = *reinterpret_cast<Gates*>(v + ROWS * P);
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
-  float* theta = reinterpret_cast<float*>(&turns + 1);
+__global__ void __launch_bounds__(THREADS, 3)
+    local_states(ScanInputs in, ScanSaved saved, bf16* local, int stage_bytes) {
+  using Chunk = Stage<P, N, R, TURN>;
+  extern __shared__ __align__(1024) char stages[];
+  __shared__ float factors[8][ROWS];
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
+  const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  auto load = [&](int index) {
+    const Chunk stage(stages + (index & 1) * stage_bytes);
+    const int64_t token = item.start + index * chunk_tokens<R>();
+    const int tokens = item.tokens - index * chunk_tokens<R>();
+    load_tile<N, R>(stage.wide, in.b, group, token, tokens);
+    load_tile<P, R>(stage.narrow, in.x, head, token, tokens);
+    load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
+    if (TURN) stage.turns->load(in, stage.theta, nullptr, head, token, tokens);
+  };
   StatePart<P, N> state;
   float whole = 0;
-  if (TURN && threadIdx.x < N / 2) turns.base[threadIdx.x] = 0;
-  for (int first = 0, chunk = item.chunk; first < item.tokens;
-       first += chunk_tokens<R>(), ++chunk) {
-    const int64_t token = item.start + first;
-    const int tokens = item.tokens - first;
-    __syncthreads();
-    load_tile<N, R>(k, in.b, group, token, tokens);
-    load_tile<P, R>(v, in.x, head, token, tokens);
-    load_gates<R>(gates, in, saved.sums, head, token, tokens);
-    if (TURN) turns.load(in, theta, nullptr, head, token, tokens);
-    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
+  if (TURN && threadIdx.x < N / 2) Chunk(stages).turns->base[threadIdx.x] = 0;
+  load(0);
+  for (int index = 0; index < chunks; ++index) {
+    const Chunk stage(stages + (index & 1) * stage_bytes);
+    const Gates& gates = *stage.gates;
     copies_done();
-    __syncthreads();
-    scale_tile<P>(v, v, [&](int row) { return gates.weight[row] * to_end(gates, row); });
-    if (TURN) {
-      if (threadIdx.x < in.angles)
-        saved.angle[(chunk * static_cast<int64_t>(in.heads) + head) * in.angles + threadIdx.x] =
-            turns.base[threadIdx.x];
-      Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles, tokens);
-      rotate_tiles<N, R, false>(k, bias_of(in.b_bias, head, R * N), nullptr, nullptr, angles,
-                                in.angles, nullptr);
-    }
     stores_done();
     __syncthreads();
-    if (TURN && threadIdx.x < in.angles)
-      for (int w = 0; w < 8; ++w)
-        turns.base[threadIdx.x] += turns.totals[w * (N / 2) + threadIdx.x];
+    if (index + 1 < chunks) load(index + 1);
+    const float* by = warp_factors(
+        factors, [&](int row) { return gates.weight[row] * to_end(gates, row); });
+    if (TURN) {
+      Turns<N, R>& turns = *stage.turns;
+      if (threadIdx.x < in.angles)
+        saved.angle[((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles +
+                    threadIdx.x] = turns.base[threadIdx.x];
+      Angles<N, R> angles;
+      angles.sum(turns, stage.theta, in.angles);
+      rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
+                                angles, in.angles, nullptr);
+      if (threadIdx.x < in.angles) {
+        float after = turns.base[threadIdx.x];
+        for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
+        Chunk(stages + (~index & 1) * stage_bytes).turns->base[threadIdx.x] = after;
+        if (index + 1 == chunks)
+          saved.turn[(number * in.heads + head) * in.angles + threadIdx.x] = after;
+      }
+      stores_done();
+      __syncthreads();
+    }
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(v, k);
+    state.accumulate(stage.narrow, by, stage.wide);
     whole += chunk_decay(gates);
   }
   if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
   bf16* out = local + (number * in.heads + head) * (P * N);
   state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
-  if (TURN) {
-    __syncthreads();
-    if (threadIdx.x < in.angles)
-      saved.turn[(number * in.heads + head) * in.angles + threadIdx.x] = turns.base[threadIdx.x];
-  }
 }
 
 // States before every item of a sequence, one after another; a thread holds one pair of channels.
@@ -138,86 +140,145 @@ __global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved save
   if (final_state) reinterpret_cast<float2*>(final_state)[whole] = carry;
 }
 
+// A chunk of `outputs` in shared memory. With angles one has room, which two blocks a
+// multiprocessor fill best; without, the next chunk comes while one is worked on.
 template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 3) outputs(ScanInputs in, ScanSaved saved,
-                                                      ScanGradientRows y) {
+struct Query {
+  static constexpr int STAGES = TURN ? 1 : 2;
+  static constexpr int TILES = (2 * ROWS * N + ROWS * P) * sizeof(bf16);
+  bf16 *q, *k, *v;
+  Gates* gates;
+  Turns<N, R>* turns;
+  float* theta;
+
+  static size_t bytes(int angles) {
+    return (TILES + sizeof(Gates) +
+            (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float) : 0) + 1023) /
+           1024 * 1024;
+  }
+  __device__ __forceinline__ explicit Query(char* memory) {
+    q = reinterpret_cast<bf16*>(memory);
+    k = q + ROWS * N;
+    v = k + ROWS * N;
+    gates = reinterpret_cast<Gates*>(memory + TILES);
+    turns = reinterpret_cast<Turns<N, R>*>(gates + 1);
+    theta = reinterpret_cast<float*>(turns + 1);
+  }
+};
+
+template <int P, int N, int R, bool TURN>
+__global__ void __launch_bounds__(THREADS, 2)
+    outputs(ScanInputs in, ScanSaved saved, ScanGradientRows y, int stage_bytes) {
+  using Chunk = Query<P, N, R, TURN>;
   extern __shared__ __align__(1024) char memory[];
-  bf16* q = reinterpret_cast<bf16*>(memory);
-  bf16* k = q + ROWS * N;
-  bf16* v = k + ROWS * N;
-  bf16* p = v + ROWS * P;
-  bf16* s = p + ROWS * (P > ROWS ? P : ROWS);
-  bf16* w = s + P * N;  // x as it is put into the state
-  Gates& gates = *reinterpret_cast<Gates*>(w + ROWS * P);
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(&gates + 1);
-  float* theta = in.angles <= ROWS / 2 ? reinterpret_cast<float*>(p) : reinterpret_cast<float*>(&turns + 1);
+  __shared__ float factors[8][ROWS];
+  bf16* p = reinterpret_cast<bf16*>(memory);
+  bf16* s = p + ROWS * ROWS;
+  char* stages = reinterpret_cast<char*>(s + P * N);
 
   const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int lane = threadIdx.x & 31, warp = warp_number();
   const int row = (warp & 3) * 16, half = warp >> 2;
+  const int mine = row + (lane >> 2), column = half * (P / 2);
   const float skip = in.skip ? in.skip[head] : 0.0f;
+  const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  auto stage_of = [&](int index) {
+    return Chunk(stages + (Chunk::STAGES == 2 ? (index & 1) * stage_bytes : 0));
+  };
+  auto load = [&](int index) {
+    const Chunk stage = stage_of(index);
+    const int64_t token = item.start + index * chunk_tokens<R>();
+    const int tokens = item.tokens - index * chunk_tokens<R>();
+    load_tile<N, R>(stage.q, in.c, group, token, tokens);
+    load_tile<N, R>(stage.k, in.b, group, token, tokens);
+    load_tile<P, R>(stage.v, in.x, head, token, tokens);
+    load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
+    if (TURN)
+      stage.turns->load(in, stage.theta,
+                        saved.angle + ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) *
+                                          in.angles,
+                        head, token, tokens);
+  };
+  load(0);
   StatePart<P, N> state;
   state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   state.write(s);
-  for (int first = 0, chunk = item.chunk; first < item.tokens;
-       first += chunk_tokens<R>(), ++chunk) {
-    const int64_t token = item.start + first;
-    const int tokens = item.tokens - first;
-    if (first > 0) {
-      __syncthreads();
-      state.write(s);
-    }
-    load_tile<N, R>(q, in.c, group, token, tokens);
-    load_tile<N, R>(k, in.b, group, token, tokens);
-    load_tile<P, R>(v, in.x, head, token, tokens);
-    load_gates<R>(gates, in, saved.sums, head, token, tokens);
-    if (TURN)
-      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                 head, token, tokens);
-    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
+  for (int index = 0; index < chunks; ++index) {
+    const Chunk stage = stage_of(index);
+    const Gates& gates = *stage.gates;
+    const int64_t token = item.start + index * chunk_tokens<R>();
+    const int tokens = item.tokens - index * chunk_tokens<R>();
     copies_done();
     stores_done();
     __syncthreads();
-    scale_tile<P>(w, v, [&](int i) { return gates.weight[i] * to_end(gates, i); });
+    if (index + 1 < chunks) {
+      if (Chunk::STAGES == 2)
+        load(index + 1);
+      else
+        prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
+    }
+    const float* by = warp_factors(
+        factors, [&](int i) { return gates.weight[i] * to_end(gates, i); });
     if (TURN) {
       Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles, tokens);
-      rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
+      angles.sum(*stage.turns, stage.theta, in.angles);
+      rotate_tiles<N, R, true>(stage.q, bias_of(in.c_bias, head, R * N), stage.k,
                                bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
       stores_done();
       __syncthreads();
     }
+    Part<P / 16> out;
     {
       Part<4> scores;
       const int first = 32 * half;
-      scores.template add<N>(Left<N>(q, row), Right<N>(k, first));
+      scores.template begin<N>(Left<N>(stage.q, row), Right<N>(stage.k, first));
+      out.template begin<N>(Left<N>(stage.q, row), Right<N, P>(s, column));
+      scores.template wait<1>();
       const Weights<R> weights(gates, row, first);
       const Elements<ROWS> place(p, row, first);
       scores.each([&](float& a, float& b, int f, int h) {
         place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
       });
     }
+    out.template wait<0>();
+    out.scale_rows(kept(gates, mine), kept(gates, mine + 8));
     stores_done();
     __syncthreads();
-    Part<P / 16> out;
-    const int column = half * (P / 2);
-    out.template add<N>(Left<N>(q, row), Right<N, P>(s, column));
-    out.scale_rows(kept(gates, row + (lane >> 2)), kept(gates, row + (lane >> 2) + 8));
-    out.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(v, column), 0, row + 16);
+    out.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(stage.v, column), 0, row + 16);
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(w, k);
-    __syncthreads();
+    state.accumulate_begin(stage.v, by, stage.k);
+    out.template wait<1>();
     {
-      const Elements<P> x(v, row, column), place(p, row, column);
+      const Elements<P> x(stage.v, row, column);
       out.each([&](float& a, float& b, int f, int h) {
         const float2 here = unpack(x.load(f, h));
-        place.store(f, h, pack(fmaf(skip, here.x, a), fmaf(skip, here.y, b)));
+        a = fmaf(skip, here.x, a);
+        b = fmaf(skip, here.y, b);
       });
     }
-    __syncthreads();
-    store_tile<P, R>(p, y, head, token, tokens);
+    state.accumulate_end();
+    if (Chunk::STAGES == 1) {
+      __syncthreads();
+      if (index + 1 < chunks) load(index + 1);
+    }
+    if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
+    // Rows are tokens times ranks.
+    if constexpr (R == 1) {
+      out.write_out(y.data + head * y.head + (token + mine) * y.token + column, y.token,
+                    tokens - mine);
+    } else {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int i = mine + 8 * h;
+        bf16* to = y.data + head * y.head + (token + i / R) * y.token + (i % R) * y.rank + column +
+                   2 * (lane & 3);
+#pragma unroll
+        for (int f = 0; f < P / 16; ++f)
+          if (i / R < tokens) word(to + 8 * f) = pack(out.value[f][2 * h], out.value[f][2 * h + 1]);
+      }
+    }
   }
 }
 
@@ -227,8 +288,6 @@ template <int P, int N, int R, bool TURN>
 void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
-  const size_t theta = chunk_tokens<R>() * std::max(in.angles, 0) * sizeof(float);
-  const size_t angles = TURN ? sizeof(Turns<N, R>) : 0;
   if (in.items > 0) {
     const int64_t chunks_each = (in.chunks + in.items - 1) / in.items;
     const dim3 grid(static_cast<unsigned>(in.items),
@@ -237,9 +296,10 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
     CISTRON_LAUNCH_CHECK("sum_decays");
   }
   if (in.items > 0) {
-    const size_t size = (ROWS * N + ROWS * P) * sizeof(bf16) + sizeof(Gates) + angles + theta;
-    allow(local_states<P, N, R, TURN>, size);
-    local_states<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.local);
+    const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
+    allow(local_states<P, N, R, TURN>, 2 * stage);
+    local_states<P, N, R, TURN>
+        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, out.local, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("local_states");
   }
   if (in.sequences > 0) {
@@ -248,11 +308,12 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
     CISTRON_LAUNCH_CHECK("pass_states");
   }
   if (in.items > 0 && out.y.data != nullptr) {
-    const size_t size =
-        (2 * ROWS * N + 2 * ROWS * P + ROWS * (P > ROWS ? P : ROWS) + P * N) * sizeof(bf16) +
-        sizeof(Gates) + angles + (in.angles <= ROWS / 2 ? 0 : theta);
+    using Chunk = Query<P, N, R, TURN>;
+    const size_t stage = Chunk::bytes(in.angles);
+    const size_t size = (ROWS * ROWS + P * N) * sizeof(bf16) + Chunk::STAGES * stage;
     allow(outputs<P, N, R, TURN>, size);
-    outputs<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, out.y);
+    outputs<P, N, R, TURN>
+        <<<blocks, THREADS, size, stream>>>(in, saved, out.y, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("outputs");
   }
 }
@@ -264,7 +325,7 @@ bool scan_supported(int head_dim, int state, int rank, int angles) {
   int device = 0, shared = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return shared >= 116 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
+  return shared >= 128 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
 }
 
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,

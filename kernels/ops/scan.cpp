@@ -147,13 +147,29 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
   Tensor dx = places.dx.defined() ? places.dx
                                   : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
-  Tensor db = at::empty({tokens, in.heads, in.rank, in.state}, half), dc = at::empty_like(db);
+  // The gradients of b and c, or parts of them to be summed.
+  const bool single_rank = in.rank == 1;
+  const std::int64_t splits = cuda::scan_splits(in), width = in.rank * in.state;
+  const bool direct = single_rank && splits == 1;
+  auto sums_of = [&](const Tensor& place) {
+    if (direct && place.defined()) return place;
+    return at::empty({tokens, in.groups * splits * width}, half);
+  };
+  Tensor db = sums_of(places.db), dc = sums_of(places.dc);
+  Tensor states, dstates_of, dbias, chunk_flow, chunk_turning;
+  if (single_rank) {
+    states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
+    dstates_of = at::empty_like(states);
+    chunk_flow = at::empty({chunks, in.heads, 2}, single);
+    chunk_turning = at::empty({chunks, in.heads, angles}, single);
+    if (turns) dbias = at::empty({chunks, in.heads, 2, in.state}, single);
+  }
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
   Tensor dtheta = at::empty({parts, tokens, angles}, single);
   Tensor flow = at::empty({in.items, in.heads}, single);
   Tensor turning = at::empty({in.items, in.heads, angles}, single);
   Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
-  Tensor dskip = at::empty({in.items, in.heads}, single);
+  Tensor dskip = at::empty({single_rank ? chunks : in.items, in.heads}, single);
   Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
@@ -166,6 +182,13 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           gradient_rows(dx, 2, 1),
                           pointer<__nv_bfloat16>(db),
                           pointer<__nv_bfloat16>(dc),
+                          db.stride(0),
+                          dc.stride(0),
+                          half_data(states),
+                          half_data(dstates_of),
+                          float_target(dbias),
+                          float_target(chunk_flow),
+                          float_target(chunk_turning),
                           pointer<float>(dtheta),
                           pointer<float>(ddecay),
                           pointer<float>(dweight),
@@ -175,25 +198,33 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           dinitial.defined() ? pointer<float>(dinitial) : nullptr};
   const auto stream = current_stream(dy);
   cuda::scan_backward(in, saved, out, stream);
-  // [tokens, heads, rank, state] to [tokens, rank, groups, state], and the bias's part.
-  auto over_heads = [&](const Tensor& per_head, const Tensor& place, Tensor& gradient,
-                        Tensor& bias) {
-    const std::int64_t width = in.rank * in.state;
-    if (!place.defined()) gradient = at::empty({tokens, in.groups, in.rank, in.state}, half);
-    const std::int64_t slabs = (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB;
-    Tensor sums = at::empty({turns ? slabs : 0, in.heads, in.rank, in.state}, single);
-    const Tensor& target = place.defined() ? place : gradient;
-    cuda::scan_sum_heads(pointer<__nv_bfloat16>(per_head), pointer<__nv_bfloat16>(target),
-                         place.defined() ? place.stride(0) : in.groups * width,
-                         turns ? pointer<float>(sums) : nullptr, tokens, in.heads, in.groups, width,
-                         stream);
-    if (!place.defined()) gradient = gradient.transpose(1, 2);
-    if (turns) bias = sums.sum(0);
+  // To [tokens, rank, groups, state], and the bias's part.
+  auto over_heads = [&](const Tensor& found, const Tensor& place, Tensor& gradient, Tensor& bias) {
+    Tensor whole = found;
+    if (!direct) {
+      whole = place.defined() ? place : at::empty({tokens, in.groups * width}, half);
+      const bool slabs = turns && !single_rank;
+      Tensor sums = at::empty({slabs ? (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB : 0, in.heads,
+                               in.rank, in.state},
+                              single);
+      cuda::scan_sum_heads(pointer<__nv_bfloat16>(found), pointer<__nv_bfloat16>(whole),
+                           whole.stride(0), slabs ? pointer<float>(sums) : nullptr, tokens,
+                           in.groups * static_cast<int>(splits), in.groups,
+                           static_cast<int>(width), stream);
+      if (slabs) bias = sums.sum(0);
+    }
+    if (!place.defined())
+      gradient = whole.view({tokens, in.groups, in.rank, in.state}).transpose(1, 2);
   };
   variable_list result(INPUTS);
   result[X] = dx;
   over_heads(db, places.db, result[B], result[B_BIAS]);
   over_heads(dc, places.dc, result[C], result[C_BIAS]);
+  if (turns && single_rank) {
+    const Tensor bias = dbias.sum(0);
+    result[B_BIAS] = bias.narrow(1, 0, 1);
+    result[C_BIAS] = bias.narrow(1, 1, 1);
+  }
   if (turns) {
     result[THETA] = parts == 1 ? dtheta[0] : dtheta.sum(0);
     result[DELTA] = angles > 0 ? ddelta : at::zeros_like(ddelta);
