@@ -15,6 +15,7 @@
 
 mod config;
 mod noise;
+mod output;
 mod params;
 pub mod parity;
 mod pgc;
@@ -30,6 +31,7 @@ use crate::checkpoint::{TensorFile, write_tensors};
 use crate::error::ModelError;
 pub use config::{LyraConfig, Pooling};
 pub use noise::Noise;
+use output::Output;
 pub use params::{Group, LyraParams};
 use pgc::{Pgc, norm};
 pub use s4d::Form;
@@ -46,18 +48,20 @@ pub struct Lyra {
     encoder: (Tensor, Tensor),
     gated: Vec<Pgc>,
     blocks: Vec<Block>,
-    decoder: (Tensor, Tensor),
+    output: Output,
     /// The weight of properties, with the properties of each letter.
     properties: Option<(Tensor, Tensor)>,
     position: Option<Position>,
     device: Device,
 }
 
-/// What [`Pooling::Position`] adds, `[L, D]` each.
+/// What [`Pooling::Position`] adds, code and weights `[L, D]` each.
 #[derive(Debug)]
 struct Position {
     code: Tensor,
     pool: Tensor,
+    /// `[L (d_input + 1), D]`: a vector for each letter, and for none, at each position.
+    letters: Option<Tensor>,
 }
 
 /// A residual S4D block.
@@ -150,7 +154,7 @@ impl Lyra {
             encoder: pair("encoder"),
             gated: gated.collect(),
             blocks: (0..config.depth).map(block).collect(),
-            decoder: pair("decoder"),
+            output: Output::new(&config, &params),
             properties: config.properties.then(|| {
                 let table = properties::table(config.d_input, device);
                 (params.tensor("properties.weight"), table)
@@ -158,6 +162,7 @@ impl Lyra {
             position: (config.pooling == Pooling::Position).then(|| Position {
                 code: params.tensor("position.weight"),
                 pool: params.tensor("pool.weight"),
+                letters: config.sites.then(|| params.tensor("position.letters")),
             }),
             config,
             params,
@@ -212,7 +217,7 @@ impl Lyra {
         );
         let mask = mask.map(|mask| mask.to_kind(Kind::Float).unsqueeze(-1));
         let x = self.local(self.encode(x), mask.as_ref());
-        self.readout(&self.mix(x, noise, form), mask.as_ref())
+        self.readout(&self.mix(x, noise, form), mask.as_ref(), noise)
     }
 
     /// As [`Lyra::forward`] with position pooling, beside the inputs of a wild type
@@ -220,14 +225,22 @@ impl Lyra {
     ///
     /// # Panics
     ///
-    /// When the wild type has another length than the configuration says.
+    /// When the wild type has another length than the configuration says, or letters have vectors of
+    /// their own at each position.
     pub fn compare(&self, x: &Tensor, wild_type: &Tensor, noise: Option<&Noise>) -> Tensor {
         let x = self.encode(&Tensor::cat(&[wild_type, x], 0));
         let x = match &self.position {
             None => x,
-            Some(Position { code, .. }) => x + code,
+            Some(Position { code, letters, .. }) => {
+                assert!(letters.is_none(), "letters of positions need letters");
+                x + code
+            }
         };
-        self.readout(&self.mix(self.local(x, None), noise, Form::Auto), None)
+        self.readout(
+            &self.mix(self.local(x, None), noise, Form::Auto),
+            None,
+            noise,
+        )
     }
 
     /// Outputs for letters, i64 `[B, L]` with numbers below `d_input`; `d_input` itself stands
@@ -255,7 +268,7 @@ impl Lyra {
                     noise,
                     Form::Auto,
                 );
-                self.readout(&x, mask.as_ref())
+                self.readout(&x, mask.as_ref(), noise)
             }
             Some(Position { pool, .. }) => {
                 let wild_type = wild_type.expect("position pooling needs a wild type");
@@ -263,7 +276,7 @@ impl Lyra {
                 // In one batch, so that windows are shared with the wild type.
                 let both = Tensor::cat(&[wild_type, letters], 0);
                 let x = self.mix(self.local_letters(&both, None), noise, Form::Auto);
-                self.readout(&x, None)
+                self.readout(&x, None, noise)
             }
         }
     }
@@ -296,7 +309,20 @@ impl Lyra {
         let x = Tensor::embedding(&table, letters, -1, false, false);
         match &self.position {
             None => x,
-            Some(Position { code, .. }) => x + Tensor::embedding(code, positions, -1, false, false),
+            Some(Position {
+                code,
+                letters: sites,
+                ..
+            }) => {
+                let x = x + Tensor::embedding(code, positions, -1, false, false);
+                match sites {
+                    None => x,
+                    Some(sites) => {
+                        let places = positions * (self.config.d_input + 1) + letters;
+                        x + Tensor::embedding(sites, &places, -1, false, false)
+                    }
+                }
+            }
         }
     }
 
@@ -383,9 +409,8 @@ impl Lyra {
         }
     }
 
-    /// The decoder; with position pooling the first row is the wild type.
-    fn readout(&self, x: &Tensor, mask: Option<&Tensor>) -> Tensor {
-        let (weight, bias) = &self.decoder;
+    /// Pooling and decoder; with position pooling the first row is the wild type.
+    fn readout(&self, x: &Tensor, mask: Option<&Tensor>, noise: Option<&Noise>) -> Tensor {
         let over = [1i64].as_slice();
         let sum = |x: Tensor| x.sum_dim_intlist(over, false, Kind::Float);
         let pooled = match (self.config.pooling, mask, &self.position) {
@@ -403,6 +428,6 @@ impl Lyra {
                 pooled.narrow(0, 1, x.size()[0] - 1) - pooled.narrow(0, 0, 1)
             }
         };
-        pooled.linear(weight, Some(bias))
+        self.output.forward(pooled, noise)
     }
 }

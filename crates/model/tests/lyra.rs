@@ -193,7 +193,10 @@ fn the_wild_type_has_no_difference_to_itself() {
 /// Position pooling too is the same with windows shared (many rows) and not (one row).
 #[test]
 fn position_pooling_does_not_depend_on_batch_mates() {
-    let lyra = network(|config| (config.pooling, config.length) = (Pooling::Position, Some(12)));
+    let lyra = network(|config| {
+        (config.pooling, config.length) = (Pooling::Position, Some(12));
+        (config.readout, config.curve, config.sites) = (8, true, true);
+    });
     let wild_type = letters(1, 12, 3);
     let keep = Tensor::rand([90, 12], (Kind::Float, Device::Cpu)).gt(0.05);
     let x = wild_type.where_self(&keep, &letters(90, 12, 4));
@@ -223,6 +226,8 @@ fn wrong_shapes_are_refused() {
     refused(|config| config.dropout = 1.0, "dropout");
     refused(|config| config.d_input = 0, "d_input");
     refused(|config| config.pooling = Pooling::Position, "length");
+    refused(|config| config.sites = true, "sites");
+    refused(|config| config.readout = -1, "readout");
     refused(
         |config| (config.causal, config.bidirectional) = (true, true),
         "bidirectional",

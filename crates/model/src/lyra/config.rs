@@ -54,6 +54,22 @@ pub struct LyraConfig {
     /// of the published network.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub properties: bool,
+    /// Width of a gated layer between pooling and the output; 0 for none. Not of the published
+    /// network.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub readout: i64,
+    /// A monotone curve behind each output. Not of the published network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub curve: bool,
+    /// Letters have a vector of their own at each position, beside the one that they have
+    /// everywhere; with [`Pooling::Position`]. Not of the published network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sites: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(value: &i64) -> bool {
+    *value == 0
 }
 
 impl Default for LyraConfig {
@@ -73,6 +89,9 @@ impl Default for LyraConfig {
             pooling: Pooling::Mean,
             length: None,
             properties: false,
+            readout: 0,
+            curve: false,
+            sites: false,
         }
     }
 }
@@ -130,6 +149,13 @@ impl LyraConfig {
         if self.properties && !(20..=21).contains(&self.d_input) {
             let problem = "goes with the 20 amino acids as input, or 21 with a stop";
             return refuse("properties", problem.into());
+        }
+        if !(0..=65_536).contains(&self.readout) {
+            let problem = format!("{}; expected a number from 0 to 65536", self.readout);
+            return refuse("readout", problem);
+        }
+        if self.sites && self.pooling != Pooling::Position {
+            return refuse("sites", "goes with position pooling alone".into());
         }
         match (self.pooling, self.length) {
             (Pooling::Position, Some(length)) if length > 0 => Ok(()),

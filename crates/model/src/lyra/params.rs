@@ -35,6 +35,8 @@ enum Init {
     StepSize,
     /// π n for the n-th state (S4D-Lin).
     Frequencies,
+    /// From -3 to 3 by row.
+    Shifts,
 }
 
 struct Spec {
@@ -130,6 +132,9 @@ impl LyraParams {
     }
 }
 
+/// Steps that a curve is made of.
+const CURVE: i64 = 8;
+
 /// Prefix of the `i`-th residual block; that of the first is the published one.
 pub(super) fn block(i: i64) -> String {
     match i {
@@ -205,6 +210,33 @@ fn specs(config: &LyraConfig) -> Vec<Spec> {
         let (code, small) = (Init::Normal(0.3), Init::Constant(0.25));
         push("position.weight".into(), &[length, d], Weight, code);
         push("pool.weight".into(), &[length, d], Weight, small);
+        if config.sites {
+            let shape = [length * (config.d_input + 1), d];
+            push("position.letters".into(), &shape, Weight, Init::Normal(0.1));
+        }
+    }
+    if config.readout > 0 {
+        let (hidden, init) = (config.readout, Init::FanIn(d));
+        push("readout.in.weight".into(), &[2 * hidden, d], Weight, init);
+        push("readout.in.bias".into(), &[2 * hidden], Plain, init);
+        push(
+            "readout.out.weight".into(),
+            &[d, hidden],
+            Weight,
+            Init::FanIn(hidden),
+        );
+    }
+    if config.curve {
+        let shape = [CURVE, config.d_output];
+        push("curve.heights".into(), &shape, Plain, Init::Constant(-2.0));
+        push("curve.rates".into(), &shape, Plain, Init::Constant(0.5));
+        push("curve.shifts".into(), &shape, Plain, Init::Shifts);
+        push(
+            "curve.slope".into(),
+            &[config.d_output],
+            Plain,
+            Init::Constant(0.0),
+        );
     }
     specs
 }
@@ -226,6 +258,7 @@ impl Spec {
                     std * z
                 }
                 Init::StepSize => Uniform::new(1e-3f64.ln(), 1e-1f64.ln()).sample(&mut rng),
+                Init::Shifts => 6.0 * (i / columns) as f64 / (CURVE - 1) as f64 - 3.0,
                 Init::Frequencies => std::f64::consts::PI * (i % columns) as f64,
             }
         };
