@@ -153,7 +153,10 @@ fn calibration(data: &Dataset, outcome: &Outcome) -> LinePlot {
 }
 
 fn baselines(outcome: &Outcome) -> Option<BarPlot> {
-    let measure = Metrics::score_name(outcome.report.task);
+    let measure = match outcome.report.task {
+        Task::Regression => "spearman",
+        _ => "auroc",
+    };
     let value = |name: &str| Some(outcome.report.summary.get(name)?.get(measure)?.mean);
     let mut bars = vec![Bar::subject("head", value("head")?)];
     for baseline in &outcome.report.folds.first()?.baselines {

@@ -37,7 +37,8 @@ pub struct Training {
     pub ssm_rate: f64,
     /// Weight decay.
     pub decay: f64,
-    /// Epochs without a better validation score after which training ends.
+    /// Epochs without a better validation score after which training ends; 0 for a quarter of all,
+    /// and 10 at least.
     pub patience: usize,
     /// Share of the steps over which the rate rises; then it falls as a cosine.
     pub warmup: f64,
@@ -45,6 +46,10 @@ pub struct Training {
     pub clip: f64,
     /// Errors beyond this many standard deviations count linearly; 0 for squares throughout.
     pub huber: f64,
+    /// Steps over which weights are averaged, exponentially, but never over more than an eighth of
+    /// all; 0 for the weights as they are.
+    #[serde(default)]
+    pub average: f64,
     /// Seed of first values, order and dropout.
     pub seed: u64,
 }
@@ -57,24 +62,24 @@ impl Default for Training {
             rate: 2e-3,
             ssm_rate: 0.5,
             decay: 0.01,
-            patience: 10,
+            patience: 0,
             warmup: 0.05,
             clip: 1.0,
             huber: 0.0,
+            average: 200.0,
             seed: 1,
         }
     }
 }
 
-/// Letters of a short sequence.
-const SHORT: i64 = 64;
-/// Short sequences that may pass a network in all, in minutes of two cores.
-const AFFORDABLE: f64 = 400_000.0;
+/// By letters of a sequence, up to so many: how many times more epochs than usual it takes, and the
+/// sequences that may pass a network in all, in minutes of two cores.
+const SHORT: [(i64, f64, f64); 2] = [(12, 6.0, 3_200_000.0), (64, 2.4, 400_000.0)];
 
 impl Training {
     /// Fills in what is 0 by the number of training rows: small tables take small batches and many
     /// epochs, large ones the opposite. Short sequences, of which epochs cost little, take more as long
-    /// as the table is not large: the four sites of GB1 are learned in 40 epochs and not in 17.
+    /// as the table is not large.
     #[must_use]
     pub fn for_rows(mut self, rows: usize, letters: Option<i64>) -> Self {
         if self.batch == 0 {
@@ -87,12 +92,17 @@ impl Training {
         }
         if self.epochs == 0 {
             let usual = 20.0 * (4_000.0 / rows as f64).powf(0.4);
-            let wanted = match letters {
-                Some(..=SHORT) => (2.4 * usual).min(AFFORDABLE / rows as f64).max(usual),
-                _ => usual,
-            };
+            let short = SHORT
+                .iter()
+                .find(|(most, ..)| letters.is_some_and(|n| n <= *most));
+            let wanted = short.map_or(usual, |(_, times, affordable)| {
+                (times * usual).min(affordable / rows as f64).max(usual)
+            });
             let fewest = (400.0 * self.batch as f64 / rows as f64).ceil();
             self.epochs = (wanted.round().max(8.0).max(fewest) as usize).min(400);
+        }
+        if self.patience == 0 {
+            self.patience = (self.epochs / 4).max(10);
         }
         self
     }
@@ -107,7 +117,7 @@ pub struct Epoch {
     pub train_loss: f64,
     /// Validation loss after it.
     pub validation_loss: Option<f64>,
-    /// Validation score after it: Spearman, or the area under the ROC curve.
+    /// Validation score after it: see [`Metrics::score`].
     pub validation_score: Option<f64>,
     /// Training sequences a second, without validation.
     pub rate: f64,
@@ -198,10 +208,24 @@ pub fn train(
         .iter()
         .map(|(tensor, _)| tensor.shallow_clone())
         .collect();
-    let mut optimizer = AdamW::new(params, settings.decay, settings.ssm_rate);
     let mut order = rows.train.to_vec();
-    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed ^ 0x006f_7264);
+    let mut optimizer = AdamW::new(params, settings.decay, settings.ssm_rate);
     let steps = settings.epochs * order.len().div_ceil(settings.batch);
+    let memory = settings.average.min(steps as f64 / 8.0);
+    let shadow: Vec<Tensor> = match memory > 1.0 {
+        true => leaves.iter().map(|t| t.detach().copy()).collect(),
+        false => Vec::new(),
+    };
+    let swap = || {
+        tch::no_grad(|| {
+            for (leaf, shadow) in leaves.iter().zip(&shadow) {
+                let value = leaf.detach().copy();
+                leaf.shallow_clone().copy_(shadow);
+                shadow.shallow_clone().copy_(&value);
+            }
+        });
+    };
+    let mut rng = ChaCha8Rng::seed_from_u64(settings.seed ^ 0x006f_7264);
     let measured: Vec<Vec<f64>> = rows
         .validation
         .iter()
@@ -226,7 +250,15 @@ pub fn train(
                 settings.clip,
             );
             step += 1;
+            // At first over a tenth of what has been.
+            let share = (1.0 / memory).max(9.0 / (step as f64 + 9.0));
+            tch::no_grad(|| {
+                for (leaf, shadow) in leaves.iter().zip(&shadow) {
+                    let _ = shadow.shallow_clone().lerp_(leaf, share);
+                }
+            });
         }
+        swap();
         let loss = sum.double_value(&[]) / order.len() as f64;
         let seconds = begun.elapsed().as_secs_f64();
         training += seconds;
@@ -256,6 +288,9 @@ pub fn train(
                     leaves.iter().map(|t| t.detach().copy()).collect(),
                 ));
             }
+        }
+        if epoch < settings.epochs {
+            swap();
         }
         report(&entry);
         epochs.push(entry);
@@ -469,5 +504,9 @@ mod tests {
             assert_eq!(epochs(rows, letters), epochs(rows, Some(1_000)));
         }
         assert_eq!(epochs(20_000, Some(32)), 20);
+        assert_eq!(epochs(6_287, Some(4)), 100);
+        assert_eq!(epochs(107_540, Some(4)), 30);
+        let patience = |rows| Training::default().for_rows(rows, Some(4)).patience;
+        assert_eq!((patience(6_287), patience(107_540)), (25, 10));
     }
 }
