@@ -1,5 +1,7 @@
 //! Predictions of a trained head.
 
+use std::borrow::Cow;
+
 use cistron_model::lyra::Pooling;
 use tch::{Device, Kind, Tensor};
 
@@ -51,16 +53,15 @@ impl Head {
         let Some(wild_type) = &self.description.wild_type else {
             return sequence.is_empty().then_some("empty");
         };
-        let view = self.description.view;
+        let view = &self.description.view;
         if sequence.len() != wild_type.len() {
             let fixed = self.description.lyra.pooling == Pooling::Position || view.end.is_some();
             return fixed.then_some("other-length");
         }
         let letters = wild_type.bytes().zip(sequence).enumerate();
-        let outside = |i: usize| i < view.start || view.end.is_some_and(|end| i >= end);
         let alphabet = self.description.alphabet;
         let changed =
-            |(i, (w, &s)): (usize, (u8, &u8))| outside(i) && alphabet.encode(w) != Some(s);
+            |(i, (w, &s)): (usize, (u8, &u8))| !view.has(i) && alphabet.encode(w) != Some(s);
         letters.clone().any(changed).then_some("outside-view")
     }
 
@@ -80,10 +81,11 @@ impl Head {
                 "the head reads states of a backbone; letters alone are not enough".into(),
             ));
         }
-        let views: Vec<&[u8]> = sequences
+        let views: Vec<Cow<'_, [u8]>> = sequences
             .iter()
             .map(|sequence| self.description.view.of(sequence))
             .collect();
+        let views: Vec<&[u8]> = views.iter().map(AsRef::as_ref).collect();
         let inputs = Inputs::letters(&views, self.description.alphabet.size(), device);
         let wild_type = match self.description.lyra.pooling {
             Pooling::Position => {

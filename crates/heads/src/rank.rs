@@ -63,16 +63,17 @@ pub fn rank(
         )));
     }
     let description = &head.description;
-    let view = description.view;
-    let end = view.end.unwrap_or(wild_type.len()).min(wild_type.len());
+    let readable = description.view.positions(wild_type.len());
     let wanted: HashSet<usize> = options.positions.iter().copied().collect();
     let in_view = |position: &usize| wanted.is_empty() || wanted.contains(position);
-    let positions: Vec<usize> = (view.start..end).filter(in_view).collect();
+    let positions: Vec<usize> = readable.iter().copied().filter(in_view).collect();
     if positions.is_empty() {
+        let number = |end: Option<&usize>| description.first + end.map_or(0, |&i| i as i64);
         return Err(HeadError::Options(format!(
-            "--positions: the head reads {} to {} alone",
-            description.first + view.start as i64,
-            description.first + end as i64 - 1
+            "--positions: the head reads {} of {} to {} alone",
+            readable.len(),
+            number(readable.first()),
+            number(readable.last())
         )));
     }
     let letters = description.alphabet.size().min(20) as u8;

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
-/// Up to this many varying positions all pairs of letters are features.
-const FEW: usize = 12;
+use crate::view::FEW;
+
 /// Most steps of conjugate gradients.
 const STEPS: usize = 300;
 /// Penalties that validation chooses from.

@@ -3,6 +3,7 @@
 mod jobs;
 mod result;
 
+use std::borrow::Cow;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -17,7 +18,7 @@ use crate::folds::{self, Plan};
 use crate::network::Inputs;
 use crate::scale::{Scale, Transform};
 use crate::trainer::{Epoch, Training};
-use crate::view::View;
+use crate::view::{Margin, View};
 use jobs::{Job, Kind};
 pub use result::{
     BaselineReport, FoldReport, MemberReport, Outcome, Prediction, Report, Spread, Summary,
@@ -53,7 +54,8 @@ pub struct Embedded {
 pub struct Options {
     /// What is learned.
     pub task: Task,
-    /// Shape of the network; inputs, outputs and pooling are filled in.
+    /// Shape of the network; inputs, outputs and pooling are filled in, and expansions where there
+    /// are none.
     pub lyra: LyraConfig,
     /// From positions to one vector.
     pub pool: Pool,
@@ -69,8 +71,8 @@ pub struct Options {
     pub transform: Transform,
     /// What is trained beside the head.
     pub baselines: Vec<Baseline>,
-    /// Constant positions that stay beside what varies; `None` keeps all.
-    pub margin: Option<usize>,
+    /// What is read of sequences.
+    pub margin: Margin,
     /// Threads of the CPU.
     pub threads: usize,
     /// Where networks run.
@@ -144,11 +146,12 @@ pub fn run(
         );
     }
     notes.iter().for_each(|note| tell(Event::Note(note)));
-    let views: Vec<&[u8]> = data
+    let views: Vec<Cow<'_, [u8]>> = data
         .sequences
         .iter()
         .map(|sequence| view.of(sequence))
         .collect();
+    let views: Vec<&[u8]> = views.iter().map(AsRef::as_ref).collect();
     let reference = match &data.wild_type {
         Some(wild_type) => view.of(wild_type).to_vec(),
         None => Vec::new(),
@@ -175,7 +178,8 @@ pub fn run(
         .map(|split| split.train.len())
         .min()
         .unwrap_or(0);
-    let training = options.training.clone().for_rows(rows, lyra.length);
+    let letters = embedded.is_none().then(|| inputs.length());
+    let training = options.training.clone().for_rows(rows, letters);
     let (parameters, positional) = size(&lyra)?;
     let mut folds = Vec::new();
     let mut learned: Vec<Vec<Vec<f64>>> = Vec::new();
@@ -274,11 +278,17 @@ fn shape(
     let (shortest, longest) = data.lengths();
     let equal = shortest == longest;
     let whole = embedded.is_some();
-    let view = match options.margin {
-        Some(margin) if !whole => View::crop(data, margin),
-        _ => View::WHOLE,
+    let view = match whole {
+        true => View::default(),
+        false => View::of_data(data, options.margin),
     };
-    if let Some(end) = view.end
+    if !view.sites.is_empty() && view.sites.len() < longest {
+        notes.push(format!(
+            "only the {} positions that vary, of {longest}, are read; --margin 8 reads letters \
+             beside them, --margin all every letter",
+            view.sites.len()
+        ));
+    } else if let Some(end) = view.end
         && (view.start > 0 || end < longest)
     {
         notes.push(format!(
@@ -328,12 +338,26 @@ fn shape(
         }
         _ => {}
     }
+    let position = lyra.pooling == Pooling::Position;
+    lyra.sites = position && !view.sites.is_empty();
+    lyra.curve &= position;
+    if !position {
+        lyra.readout = 0;
+    }
+    if lyra.expansions.is_empty() {
+        // Where all is in few letters, their vectors should not pass through a quarter of the width.
+        lyra.expansions = match lyra.sites {
+            true => vec![1.0, 2.0],
+            false => LyraConfig::default().expansions,
+        };
+    }
     Ok((view, lyra))
 }
 
 /// Parameters of a network, and those of them that grow with the wild type's length.
 fn size(lyra: &LyraConfig) -> Result<(usize, usize), HeadError> {
     let network = cistron_model::lyra::Lyra::new(lyra, 0, Device::Cpu)?;
-    let positional = 2 * lyra.length.unwrap_or(0) * lyra.d_model;
+    let letters = if lyra.sites { lyra.d_input + 1 } else { 0 };
+    let positional = (2 + letters) * lyra.length.unwrap_or(0) * lyra.d_model;
     Ok((network.params().count(), positional as usize))
 }

@@ -10,6 +10,7 @@ use cistron_heads::folds::{Folds, Plan};
 use cistron_heads::run::{self, Options, Outcome, Pool};
 use cistron_heads::scale::Transform;
 use cistron_heads::trainer::Training;
+use cistron_heads::view::Margin;
 use cistron_model::lyra::LyraConfig;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -81,7 +82,7 @@ fn options(pool: Pool, change: impl FnOnce(&mut LyraConfig)) -> Options {
         test: true,
         transform: Transform::None,
         baselines: vec![Baseline::AdditiveRidge],
-        margin: None,
+        margin: Margin::All,
         threads: 2,
         device: Device::Cpu,
         command: String::new(),

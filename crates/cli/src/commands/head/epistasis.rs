@@ -130,13 +130,12 @@ pub fn run(global: &Global, command: &EpistasisCommand) -> anyhow::Result<()> {
             global.threads() > 1,
         )
     };
-    let view = description.view;
-    let view = view.start..view.end.unwrap_or(wild.len());
+    let view = description.view.positions(wild.len());
     let letters = description.alphabet.size();
     let found = epistasis::analyse(
         &wild,
         letters,
-        view,
+        &view,
         landscape.as_ref(),
         &options,
         &mut model,

@@ -10,6 +10,7 @@ use cistron_heads::metrics::Metrics;
 use cistron_heads::run::{self, Embedded, Event, Options, Outcome, Pool};
 use cistron_heads::scale::Transform;
 use cistron_heads::trainer::{Rows, Training};
+use cistron_heads::view::Margin;
 use cistron_heads::{folder, plots, tables};
 use cistron_model::lyra::LyraConfig;
 use clap::{Args, ValueEnum};
@@ -175,11 +176,11 @@ pub struct Train {
     /// Taps of the gated convolutions
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Network")]
     kernel_size: i64,
-    /// Widths of the gated convolutions over that of the network
+    /// Widths of the gated convolutions over that of the network [default: 0.25,2; 1,2 with variant
+    /// position where at most 12 positions vary]
     #[arg(
         long,
         value_name = "E,...",
-        default_value = "0.25,2",
         value_delimiter = ',',
         help_heading = "Network"
     )]
@@ -198,7 +199,7 @@ pub struct Train {
     /// Convolutions that look to the left alone
     #[arg(long, help_heading = "Network")]
     causal: bool,
-    /// Without gates, norms and nonlinearities: an additive model
+    /// Without gates, norms, nonlinearities and curve: an additive model
     #[arg(long, help_heading = "Network")]
     linear: bool,
 
@@ -238,14 +239,10 @@ pub struct Train {
         help_heading = "Training"
     )]
     weight_decay: f64,
-    /// Epochs without a better validation score after which training ends
-    #[arg(
-        long,
-        value_name = "N",
-        default_value = "10",
-        help_heading = "Training"
-    )]
-    patience: usize,
+    /// Epochs without a better validation score after which training ends [default: a quarter of
+    /// all, at least 10]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    patience: Option<usize>,
     /// Count errors beyond this many deviations linearly; 0 takes squares throughout
     #[arg(
         long,
@@ -254,6 +251,14 @@ pub struct Train {
         help_heading = "Training"
     )]
     huber: f64,
+    /// Steps over which weights are averaged, an eighth of all at most; 0 takes them as they are
+    #[arg(
+        long,
+        value_name = "STEPS",
+        default_value = "200",
+        help_heading = "Training"
+    )]
+    average: f64,
     /// What happens to targets before they are standardised
     #[arg(long, value_enum, default_value = "none", help_heading = "Training")]
     transform: TransformArg,
@@ -266,11 +271,12 @@ pub struct Train {
         help_heading = "Training"
     )]
     baselines: Vec<BaselineArg>,
-    /// Constant letters that are read beside those that vary, or all
+    /// Constant letters that are read beside those that vary, or all; auto is 8, but none at all
+    /// where at most 12 positions vary
     #[arg(
         long,
-        value_name = "N|all",
-        default_value = "8",
+        value_name = "auto|N|all",
+        default_value = "auto",
         help_heading = "Training"
     )]
     margin: String,
@@ -372,7 +378,7 @@ fn train(
 fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<Options> {
     let positive = [
         ("--ensemble", command.ensemble),
-        ("--patience", command.patience),
+        ("--patience", command.patience.unwrap_or(1)),
         ("--epochs", command.epochs.unwrap_or(1)),
         ("--batch", command.batch.unwrap_or(1)),
     ];
@@ -392,14 +398,16 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
         (Some(FoldsArg::ByOrder), _) => Folds::ByOrder,
     };
     let margin = match command.margin.as_str() {
-        "all" => None,
-        text => Some(text.parse().map_err(|_| {
+        "auto" => Margin::Auto,
+        "all" => Margin::All,
+        text => Margin::Letters(text.parse().map_err(|_| {
             Usage(format!(
-                "--margin {text}: expected a number of letters, or all"
+                "--margin {text}: expected a number of letters, auto or all"
             ))
         })?),
     };
     let position = !matches!(command.variant, VariantArg::Lyra);
+    let curved = position && !command.linear;
     Ok(Options {
         task: match command.task {
             TaskArg::Regression => Task::Regression,
@@ -417,6 +425,8 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
             causal: command.causal,
             nonlinear: !command.linear,
             properties: position,
+            readout: if curved { 64 } else { 0 },
+            curve: curved,
             ..LyraConfig::default()
         },
         pool: match command.variant {
@@ -430,8 +440,9 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
             rate: command.lr,
             ssm_rate: command.ssm_lr,
             decay: command.weight_decay,
-            patience: command.patience,
+            patience: command.patience.unwrap_or(0),
             huber: command.huber,
+            average: command.average,
             seed: command.seed,
             ..Training::default()
         },
