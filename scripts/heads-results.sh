@@ -10,7 +10,7 @@
 #   JOBS      runs at a time                 [1]
 #   THREADS   threads of each                [2]
 #   SEEDS     seeds                          ["1 2 3"]
-#   FOLDS     folds of scans with position   [all]
+#   FOLDS     folds of scans: numbers, all, or `seed` for one each, the first with seed 1   [all]
 #   BASELINES what is trained beside        [all]
 #   ONLY      regular expression over names  [all]
 set -euo pipefail
@@ -39,8 +39,10 @@ lac=$out/tables/lac.tsv
 list() {
     local scan='--sequence-column mutated_sequence --mutant-column mutant --target-column DMS_score'
     local gb1="--table $data/gb1_Wu2016_four_sites.csv.gz --sequence-column sequence --target-column Fitness"
-    local seed variant set folds
+    local seed variant set folds tested
     for seed in ${SEEDS:-1 2 3}; do
+        tested=${FOLDS:-all}
+        [ "$tested" != seed ] || tested=$((seed - 1))
         for variant in position lyra; do
             echo "gb1-keep:random:$variant:$seed $gb1 --where keep=True"
             for set in one two three; do
@@ -50,12 +52,13 @@ list() {
             echo "gb1-all:random:$variant:$seed $gb1"
             for set in tem1=BLAT_ECOLX_Stiffler_2015 amie=AMIE_PSEAE_Wrenbeck_2017 vim2=A4GRB6_PSEAI_Chen_2020; do
                 for folds in random modulo contiguous; do
-                    echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $([ $variant = lyra ] && echo 0 || echo "${FOLDS:-all}")"
+                    echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $tested"
                 done
             done
             echo "avgfp:random:$variant:$seed --table $data/avgfp_Sarkisyan2016_multimutant.tsv.gz --mutant-column variant --wild-type $gfp --target-column score"
             echo "bgl3:random:$variant:$seed --table $data/bgl3_Romero2015_multimutant.tsv.gz --mutant-column variant --wild-type $bgl3 --target-column score"
         done
+        echo "gb1-keep:random:position-ensemble:$seed $gb1 --where keep=True --ensemble 3"
         echo "gb1-all:random:position-rank:$seed $gb1 --transform rank"
         echo "tem1:random:position-ensemble:$seed --table $data/BLAT_ECOLX_Stiffler_2015.csv.gz $scan --ensemble 5"
     done

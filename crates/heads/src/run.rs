@@ -284,8 +284,8 @@ fn shape(
     };
     if !view.sites.is_empty() && view.sites.len() < longest {
         notes.push(format!(
-            "only the {} positions that vary, of {longest}, are read; --margin 8 reads letters \
-             beside them, --margin all every letter",
+            "only the letters that vary are read, {} of {longest}; --margin 8 reads letters beside \
+             them, --margin all every letter",
             view.sites.len()
         ));
     } else if let Some(end) = view.end
