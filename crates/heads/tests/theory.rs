@@ -219,3 +219,43 @@ fn threads_change_nothing() {
     };
     assert_eq!(run(1), run(4));
 }
+
+/// Where few positions vary they alone are read, and a saved head predicts what the run did.
+#[test]
+fn few_sites_are_read_alone() {
+    let sites: Vec<(usize, u8)> = [2, 5, 6, 11, 17, 23, 28].map(|i| (i, b'C')).into();
+    let data = table(30, &sites, 300, |c| c(2) * c(28) + c(5) - c(11) * c(17));
+    let mut options = options(Pool::Position, |lyra| {
+        (lyra.readout, lyra.curve) = (16, true);
+        lyra.expansions = Vec::new();
+    });
+    (options.margin, options.training.epochs) = (Margin::Auto, 3);
+    let outcome = train(&data, &options);
+    let description = &outcome.description;
+    assert_eq!(description.view.sites, [2, 5, 6, 11, 17, 23, 28]);
+    assert_eq!(
+        (description.lyra.length, description.lyra.sites),
+        (Some(7), true)
+    );
+    assert_eq!(description.lyra.expansions, [1.0, 2.0]);
+    let genotypes: Vec<Genotype> = outcome
+        .predictions
+        .iter()
+        .map(|p| {
+            let (row, wild_type) = (
+                &data.sequences[p.row],
+                data.wild_type.as_ref().expect("one"),
+            );
+            let changed = (0..30).filter(|&i| row[i] != wild_type[i]);
+            changed.map(|i| (i, row[i])).collect()
+        })
+        .collect();
+    let loaded = predict(&outcome, &data, &genotypes);
+    for (now, then) in loaded.iter().zip(&outcome.predictions) {
+        assert!(
+            (now - then.head[0]).abs() < 1e-5,
+            "{now} and {}",
+            then.head[0]
+        );
+    }
+}
