@@ -49,7 +49,7 @@ list() {
                 echo "gb1:$set-vs-rest:$variant:$seed $gb1 --split-column ${set}_vs_rest --validation-column ${set}_vs_rest_validation"
             done
             echo "lac:given:$variant:$seed --table $lac --sequence-column x --target-column y --split-column set"
-            echo "gb1-all:random:$variant:$seed $gb1"
+            echo "gb1-all:random:$variant:$seed $gb1 --choose-by r2 --epochs 18"
             for set in tem1=BLAT_ECOLX_Stiffler_2015 amie=AMIE_PSEAE_Wrenbeck_2017 vim2=A4GRB6_PSEAI_Chen_2020; do
                 for folds in random modulo contiguous; do
                     echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $tested"

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::Task;
-use crate::metrics::Metrics;
+use crate::metrics::{Choice, Metrics};
 use crate::ridge::{Features, Order, PENALTIES, Ridge};
 use crate::trainer::Rows;
 
@@ -45,15 +45,22 @@ impl Baseline {
     }
 }
 
+/// Letters of all rows, and of what they are deviations from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Views<'a> {
+    pub sequences: &'a [&'a [u8]],
+    pub reference: &'a [u8],
+}
+
 /// Predictions of a linear baseline for `wanted` rows, numbers as they are learned or
 /// probabilities; the second value is the number of parameters, the third the penalty.
 pub(crate) fn linear(
     baseline: Baseline,
     task: Task,
     classes: usize,
-    sequences: &[&[u8]],
-    reference: &[u8],
+    views: Views<'_>,
     rows: Rows<'_>,
+    choice: Choice,
     wanted: &[usize],
 ) -> (Vec<Vec<f64>>, usize, Option<f64>) {
     let columns = columns(task, classes, rows.targets);
@@ -76,7 +83,7 @@ pub(crate) fn linear(
         Baseline::PairwiseRidge => Order::Pairwise,
         _ => Order::Additive,
     };
-    let features = Features::of(order, sequences, reference, rows.train);
+    let features = Features::of(order, views.sequences, views.reference, rows.train);
     let fit = |penalty: f64| -> Vec<Ridge> {
         columns
             .iter()
@@ -104,7 +111,7 @@ pub(crate) fn linear(
         let models = fit(penalty);
         let score = match penalties.len() {
             1 => 0.0,
-            _ => Metrics::of(task, &predict(&models, rows.validation), &measured).score(),
+            _ => Metrics::of(task, &predict(&models, rows.validation), &measured).score(choice),
         };
         if best.as_ref().is_none_or(|(highest, ..)| score > *highest) {
             best = Some((score, penalty, models));
@@ -168,9 +175,12 @@ mod tests {
                 baseline,
                 Task::Classification,
                 2,
-                &views,
-                &[0, 0, 0],
+                Views {
+                    sequences: &views,
+                    reference: &[0, 0, 0],
+                },
                 rows,
+                Choice::Correlation,
                 &all[65..],
             )
             .0

@@ -5,6 +5,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Task;
 
+/// What chooses among epochs and penalties on the validation rows, for numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// The mean of Spearman and Pearson: a skewed table has its order in the many rows that hardly
+    /// differ, and its variance in the few that do.
+    #[default]
+    Correlation,
+    /// The share of the variance that is explained, of what is learned.
+    R2,
+}
+
 /// Measures of predictions; those that the task does not have, or that are not defined, are absent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -48,18 +60,20 @@ impl Metrics {
         }
     }
 
-    /// What training is stopped by: the mean of Spearman and Pearson, as a skewed table has its
-    /// order in the many rows that hardly differ and its variance in the few that do; or the area
-    /// under the ROC curve.
-    pub fn score(&self) -> f64 {
-        let both = self.spearman.zip(self.pearson).map(|(s, p)| (s + p) / 2.0);
-        both.or(self.auroc).unwrap_or(f64::NEG_INFINITY)
+    /// What training is stopped by: `choice` for numbers, else the area under the ROC curve.
+    pub fn score(&self, choice: Choice) -> f64 {
+        let number = match choice {
+            Choice::Correlation => self.spearman.zip(self.pearson).map(|(s, p)| (s + p) / 2.0),
+            Choice::R2 => self.r2,
+        };
+        number.or(self.auroc).unwrap_or(f64::NEG_INFINITY)
     }
 
     /// The name of [`Metrics::score`].
-    pub fn score_name(task: Task) -> &'static str {
-        match task {
-            Task::Regression => "correlation",
+    pub fn score_name(task: Task, choice: Choice) -> &'static str {
+        match (task, choice) {
+            (Task::Regression, Choice::Correlation) => "correlation",
+            (Task::Regression, Choice::R2) => "R2",
             _ => "auroc",
         }
     }
@@ -207,7 +221,11 @@ mod tests {
         // Ranks 1, 2.5, 2.5, 4 against 1, 2, 3, 4.
         assert!((m.spearman.unwrap() - 4.5 / (4.5f64 * 5.0).sqrt()).abs() < 1e-12);
         assert!((m.r2.unwrap() - (1.0 - 17.0 / 5.0)).abs() < 1e-12);
-        assert_eq!(m.score(), (m.spearman.unwrap() + m.pearson.unwrap()) / 2.0);
+        assert_eq!(m.score(Choice::R2), m.r2.unwrap());
+        assert_eq!(
+            m.score(Choice::Correlation),
+            (m.spearman.unwrap() + m.pearson.unwrap()) / 2.0
+        );
         assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), None);
     }
 

@@ -71,13 +71,16 @@ fn learning(outcome: &Outcome) -> LinePlot {
     let first = report.folds.first();
     let levels = first.filter(|_| measured).map(|fold| {
         let level = |baseline: &crate::run::BaselineReport| {
-            let score = baseline.validation.score();
+            let score = baseline.validation.score(report.training.choice);
             Level::new(baseline.name.name(), score)
         };
         fold.baselines.iter().map(level).collect()
     });
     let label = match measured {
-        true => format!("validation {}", Metrics::score_name(report.task)),
+        true => format!(
+            "validation {}",
+            Metrics::score_name(report.task, report.training.choice)
+        ),
         false => "training loss".into(),
     };
     LinePlot {

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 
 use crate::dataset::Task;
 use crate::error::HeadError;
-use crate::metrics::Metrics;
+use crate::metrics::{Choice, Metrics};
 use crate::network::{Inputs, Network};
 use crate::optimizer::AdamW;
 
@@ -50,6 +50,9 @@ pub struct Training {
     /// all; 0 for the weights as they are.
     #[serde(default)]
     pub average: f64,
+    /// What chooses the epoch.
+    #[serde(default)]
+    pub choice: Choice,
     /// Seed of first values, order and dropout.
     pub seed: u64,
 }
@@ -67,6 +70,7 @@ impl Default for Training {
             clip: 1.0,
             huber: 0.0,
             average: 200.0,
+            choice: Choice::Correlation,
             seed: 1,
         }
     }
@@ -278,7 +282,7 @@ pub fn train(
             let raw = raw(&mut workers, rows.validation, parallel);
             let index = index(rows.validation, device);
             let loss = loss_of(&raw, &targets.index_select(0, &index), task, settings.huber);
-            let score = Metrics::of(task, &activate(&raw, task), &measured).score();
+            let score = Metrics::of(task, &activate(&raw, task), &measured).score(settings.choice);
             entry.validation_loss = Some(loss.double_value(&[]));
             entry.validation_score = Some(score);
             if best.as_ref().is_none_or(|(highest, ..)| score > *highest) {

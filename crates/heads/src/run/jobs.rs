@@ -158,9 +158,12 @@ fn run_one(job: Job, context: &Context<'_>, parallel: bool) -> Result<Done, Head
             baseline,
             options.task,
             classes,
-            context.views,
-            context.reference,
+            baseline::Views {
+                sequences: context.views,
+                reference: context.reference,
+            },
             rows,
+            context.training.choice,
             &wanted,
         );
         let test = predicted.split_off(split.validation.len());

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use cistron_heads::baseline::Baseline;
 use cistron_heads::dataset::{Dataset, Task};
 use cistron_heads::folds::{Folds, Plan};
-use cistron_heads::metrics::Metrics;
+use cistron_heads::metrics::{Choice, Metrics};
 use cistron_heads::run::{self, Embedded, Event, Options, Outcome, Pool};
 use cistron_heads::scale::Transform;
 use cistron_heads::trainer::{Rows, Training};
@@ -58,6 +58,14 @@ enum VariantArg {
     /// This project's own: amino-acid properties, a code for each position, and a difference to the
     /// wild type that is weighted by position
     Position,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ChoiceArg {
+    /// The mean of Spearman and Pearson
+    Correlation,
+    /// The share of the variance that is explained
+    R2,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -259,6 +267,14 @@ pub struct Train {
         help_heading = "Training"
     )]
     average: f64,
+    /// What chooses the epoch, and the penalty of ridges, on validation rows of numbers
+    #[arg(
+        long,
+        value_enum,
+        default_value = "correlation",
+        help_heading = "Training"
+    )]
+    choose_by: ChoiceArg,
     /// What happens to targets before they are standardised
     #[arg(long, value_enum, default_value = "none", help_heading = "Training")]
     transform: TransformArg,
@@ -444,6 +460,10 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
             huber: command.huber,
             average: command.average,
             seed: command.seed,
+            choice: match command.choose_by {
+                ChoiceArg::Correlation => Choice::Correlation,
+                ChoiceArg::R2 => Choice::R2,
+            },
             ..Training::default()
         },
         ensemble: command.ensemble,
@@ -563,7 +583,7 @@ fn table(outcome: &Outcome) -> String {
         true => "the last values are kept".to_owned(),
         false => format!(
             "the best epoch by validation {}",
-            Metrics::score_name(report.task)
+            Metrics::score_name(report.task, report.training.choice)
         ),
     };
     text += &format!(
