@@ -7,7 +7,7 @@
 # target/tracks-docs]. Pictures need node, Chromium and tests/browser/node_modules, which
 # tests/setup.sh installs; without them the tables are made alone. CISTRON names another binary,
 # GENOMES other genomes (two or more). With BASES only so many bases of each genome's first contig are
-# read, and what is annotated within them: whole chromosomes take half an hour each on two cores.
+# read, and what is annotated within them: whole chromosomes take a quarter of an hour each on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?"usage: scripts/tracks-docs.sh DATA [OUT]"}
