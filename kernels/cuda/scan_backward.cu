@@ -13,7 +13,7 @@ namespace cistron::cuda {
 // blocks, the gradients of the states after each chunk and, for even ones, the states before
 // each, both as tiles lie in shared memory.
 template <int P, int N, int R, bool TURN, bool KEEP>
-__global__ void __launch_bounds__(THREADS, TURN ? 2 : 3)
+__global__ void __launch_bounds__(THREADS, KEEP && TURN ? 2 : 3)
     walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char memory[];
