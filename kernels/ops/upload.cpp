@@ -1,6 +1,6 @@
 #include "upload.h"
 
-#include "../shim.h"
+#include "ops.h"
 
 #include <cstring>
 
@@ -14,6 +14,16 @@ at::Tensor upload(const std::int64_t* list, std::size_t count, at::Device device
   return host.to(device, /*non_blocking=*/true);
 }
 
+namespace {
+
+// A copy in memory that devices read from without waiting. (tch names a device here, of which
+// libtorch warns at every call.)
+void pin(const Call& call) { call.give(0, call.tensor(0).pin_memory()); }
+
+}  // namespace
+
+CISTRON_OPERATOR(pin, pin)
+
 }  // namespace cistron::ops
 
 // i64 [count] on CUDA device `index`.
@@ -24,13 +34,5 @@ extern "C" at::Tensor* cistron_upload(const std::int64_t* list, std::int64_t cou
     const at::Device device(at::kCUDA, static_cast<c10::DeviceIndex>(index));
     output = new at::Tensor(cistron::ops::upload(list, static_cast<std::size_t>(count), device));
   });
-  return output;
-}
-
-// A copy in memory that the device reads from without waiting. (tch names a device here, of which
-// libtorch warns at every call.)
-extern "C" at::Tensor* cistron_pin(const at::Tensor* values, char* error, std::size_t size) {
-  at::Tensor* output = nullptr;
-  guarded(error, size, [&] { output = new at::Tensor(values->pin_memory()); });
   return output;
 }

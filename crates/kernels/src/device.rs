@@ -70,7 +70,7 @@ operators!(
     cistron_entropy
 );
 
-/// Operators of the CPU, which every build has.
+/// Operators of the host, which every build has.
 #[allow(unsafe_code)]
 mod cpu {
     use super::{Pointer, c_char};
@@ -87,13 +87,18 @@ mod cpu {
             }
         };
     }
-    operators!(cistron_add_norm_cpu, cistron_linear_cpu, cistron_mamba2_cpu);
+    operators!(
+        cistron_add_norm_cpu,
+        cistron_linear_cpu,
+        cistron_mamba2_cpu,
+        cistron_pin,
+    );
     unsafe extern "C" {
         pub fn cistron_cpu_usable() -> bool;
         pub fn cistron_differentiable(tensors: *const Pointer, count: usize) -> bool;
     }
 }
-pub(crate) use cpu::{cistron_add_norm_cpu, cistron_linear_cpu, cistron_mamba2_cpu};
+pub(crate) use cpu::{cistron_add_norm_cpu, cistron_linear_cpu, cistron_mamba2_cpu, cistron_pin};
 
 /// Whether the operators of the CPU take these: fp32, and no gradient is asked for.
 pub(crate) fn usable_on_cpu(tensors: &[&Tensor]) -> bool {

@@ -4,6 +4,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use tch::{Device, Tensor};
 
+use crate::device;
+
 #[allow(unsafe_code)]
 mod ffi {
     use super::{c_char, c_int, c_void};
@@ -15,7 +17,6 @@ mod ffi {
             error: *mut c_char,
             size: usize,
         ) -> *mut c_void;
-        pub fn cistron_pin(values: *const c_void, error: *mut c_char, size: usize) -> *mut c_void;
     }
 }
 
@@ -25,19 +26,8 @@ mod ffi {
 ///
 /// When there is no GPU, or memory runs out.
 pub fn pin(values: &Tensor) -> Tensor {
-    let mut error = [0 as c_char; 1024];
-    // SAFETY: the tensor lives through the call; the shim writes at most `len` bytes and ends
-    // them with NUL; a pointer that is not null is a new tensor of ours.
-    #[allow(unsafe_code)]
-    unsafe {
-        let output = ffi::cistron_pin(values.as_ptr().cast(), error.as_mut_ptr(), error.len());
-        assert!(
-            !output.is_null(),
-            "memory that GPUs copy from: {}",
-            CStr::from_ptr(error.as_ptr()).to_string_lossy()
-        );
-        Tensor::from_ptr(output.cast())
-    }
+    let [pinned] = device::call(device::cistron_pin, &[Some(values)], &[]);
+    pinned
 }
 
 /// A list of numbers on `device`: i64. A copy from ordinary memory would wait until the
