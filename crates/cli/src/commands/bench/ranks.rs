@@ -214,14 +214,19 @@ fn show(result: &RanksResult) -> anyhow::Result<()> {
     }
     if let Some(busy) = &result.busy {
         text += &format!(
-            "# {} ranks: the GPU of rank 0 worked for {:.1} % of {:.1} ms; of {:.2} ms of exchange \
-             {:.1} % ran beside other work\n",
+            "# {} ranks: the GPU of rank 0 worked for {:.1} % of {:.1} ms",
             result.ranks,
             100.0 * busy.busy_seconds / busy.seconds,
             1e3 * busy.seconds,
-            1e3 * busy.exchange_seconds,
-            100.0 * busy.hidden_seconds / busy.exchange_seconds.max(f64::MIN_POSITIVE),
         );
+        if busy.exchange_seconds > 0.0 {
+            text += &format!(
+                "; of {:.2} ms of exchange {:.1} % ran beside other work",
+                1e3 * busy.exchange_seconds,
+                100.0 * busy.hidden_seconds / busy.exchange_seconds,
+            );
+        }
+        text.push('\n');
     }
     output::print(&text)
 }
