@@ -1,22 +1,21 @@
 //! The gradient of all parameters together.
 
 use cistron_kernels::optimizer;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Euclidean norm over all values of all gradients.
-pub fn global_norm(gradients: &[Tensor]) -> f64 {
+/// Euclidean norm over all values of all gradients: an fp64 scalar on their device.
+pub fn global_norm(gradients: &[Tensor]) -> Tensor {
     if gradients.is_empty() {
-        return 0.0;
+        return Tensor::zeros([], (Kind::Double, Device::Cpu));
     }
     if gradients[0].device().is_cuda() {
-        let norms = optimizer::norms(gradients).to_kind(Kind::Double);
-        return norms.norm().double_value(&[]);
+        return optimizer::norms(gradients).to_kind(Kind::Double).norm();
     }
     let norms: Vec<Tensor> = gradients
         .iter()
         .map(|gradient| gradient.norm().to_kind(Kind::Double))
         .collect();
-    Tensor::stack(&norms, 0).norm().double_value(&[])
+    Tensor::stack(&norms, 0).norm()
 }
 
 /// Scales the gradients so that their global norm, `norm`, is at most `limit`.
@@ -36,19 +35,23 @@ pub fn clip(gradients: &[Tensor], norm: f64, limit: f64) {
 mod tests {
     use super::*;
 
+    fn norm(gradients: &[Tensor]) -> f64 {
+        global_norm(gradients).double_value(&[])
+    }
+
     #[test]
     fn clipping_keeps_the_direction() {
         let gradients = [
             Tensor::from_slice(&[3f32, 0.0]),
             Tensor::from_slice(&[4f32]),
         ];
-        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        assert!((norm(&gradients) - 5.0).abs() < 1e-12);
         clip(&gradients, 5.0, 10.0);
-        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        assert!((norm(&gradients) - 5.0).abs() < 1e-12);
         clip(&gradients, 5.0, 0.0);
-        assert!((global_norm(&gradients) - 5.0).abs() < 1e-12);
+        assert!((norm(&gradients) - 5.0).abs() < 1e-12);
         clip(&gradients, 5.0, 1.0);
-        assert!((global_norm(&gradients) - 1.0).abs() < 1e-6);
+        assert!((norm(&gradients) - 1.0).abs() < 1e-6);
         assert!((gradients[0].double_value(&[0]) - 0.6).abs() < 1e-6);
     }
 
@@ -67,7 +70,7 @@ mod tests {
     #[test]
     fn what_is_no_number_shows_in_the_norm() {
         for bad in [f32::NAN, f32::INFINITY] {
-            assert!(!global_norm(&[Tensor::from_slice(&[1.0, bad])]).is_finite());
+            assert!(!norm(&[Tensor::from_slice(&[1.0, bad])]).is_finite());
         }
     }
 }

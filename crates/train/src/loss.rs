@@ -112,7 +112,13 @@ pub struct Loss {
     pub ratio: Tensor,
     /// What the ratio losses are made of, for each routed stage.
     stages: Vec<Stage>,
-    /// `nats`, then F and G of each routed stage: fp64, still on the model's device.
+    counted: Counted,
+}
+
+/// What a batch adds to the sums, still on the model's device.
+#[derive(Debug)]
+pub struct Counted {
+    /// `nats`, then F and G of each routed stage: fp64.
     numbers: Tensor,
     /// The counts, which the host knows.
     counts: Tally,
@@ -157,13 +163,15 @@ impl Loss {
         Self {
             nats,
             ratio: ratio * config.cistron.alpha,
-            numbers: Tensor::stack(&numbers, 0).to_kind(Kind::Double),
-            counts: Tally {
-                nats: 0.0,
-                scored: batch.scored,
-                tokens: batch.lengths.iter().sum::<i64>() as u64,
-                forward_flops: flops::measured(config, &batch.lengths, &output.routing),
-                stages: counted.collect(),
+            counted: Counted {
+                numbers: Tensor::stack(&numbers, 0).to_kind(Kind::Double),
+                counts: Tally {
+                    nats: 0.0,
+                    scored: batch.scored,
+                    tokens: batch.lengths.iter().sum::<i64>() as u64,
+                    forward_flops: flops::measured(config, &batch.lengths, &output.routing),
+                    stages: counted.collect(),
+                },
             },
             stages,
         }
@@ -212,9 +220,20 @@ impl Loss {
         Ok(loss)
     }
 
-    /// What the batch adds to the sums. This asks the model's device, which must be done
-    /// with the batch to answer: the backward pass is best under way by then.
+    /// What the batch adds to the sums, to be read when nothing else is left to queue.
+    pub fn counted(self) -> Counted {
+        self.counted
+    }
+
+    /// [`Loss::counted`], read at once.
     pub fn tally(&self) -> Tally {
+        self.counted.read()
+    }
+}
+
+impl Counted {
+    /// Asks the model's device, which must be done with the batch to answer.
+    pub fn read(&self) -> Tally {
         let numbers = Vec::<f64>::try_from(&self.numbers).expect("a vector of doubles");
         let mut tally = self.counts.clone();
         tally.nats = numbers[0];

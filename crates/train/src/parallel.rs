@@ -12,7 +12,7 @@ use crate::adamw::AdamW;
 use crate::batch::Batch;
 use crate::buckets::{self, Buckets, Plan};
 use crate::collective::{Collective, Exchange, Pending};
-use crate::loss::Tally;
+use crate::loss::Counted;
 use crate::workers::{self, Gradients, Weights};
 
 /// A model's part in a group of ranks.
@@ -31,8 +31,8 @@ pub struct Parallel {
 pub struct Ran {
     /// Sums of the gradients.
     pub gradients: Gradients,
-    /// What was counted on this rank.
-    pub tally: Tally,
+    /// What was counted of each batch of this rank.
+    pub counts: Vec<Counted>,
     /// For each slot of the plan, whether this rank has used the parameter.
     pub used: Vec<bool>,
     /// The states after the rows of each batch that keeps them.
@@ -86,7 +86,7 @@ impl Parallel {
         let progress = Arc::new(Progress::new(self));
         let scored: u64 = batches.iter().map(|batch| batch.scored).sum();
         let mut totals = Totals::new(scored, Arc::clone(&self.group));
-        let mut tally = Tally::default();
+        let mut counts = Vec::new();
         let mut states = Vec::new();
         for (part, batch) in batches.iter().enumerate() {
             let leaves = model.leaves();
@@ -105,7 +105,7 @@ impl Parallel {
                 ratio: 1.0 / batches.len() as f64,
             };
             let (counted, state) = workers::pass(&leaves, batch, weights, Some(&mut totals))?;
-            tally.add(&counted);
+            counts.push(counted);
             states.push(state);
         }
         let used = progress.finish()?;
@@ -116,7 +116,7 @@ impl Parallel {
         };
         Ok(Ran {
             gradients,
-            tally,
+            counts,
             used,
             states,
         })

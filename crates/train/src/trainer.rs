@@ -224,13 +224,23 @@ impl Trainer {
         let schedule = &self.config.schedule;
         let multiplier = schedule.multiplier(self.counts.step, self.progress());
         let lr = self.config.optimizer.lr * multiplier;
-        let mut ran = match &self.parallel {
+        let Ran {
+            mut gradients,
+            counts,
+            used,
+            states,
+        } = match &self.parallel {
             Some(parallel) => parallel.run(&self.model, &batches)?,
             None => self.run_alone(batches)?,
         };
-        let (gradients, tally) = (&mut ran.gradients, &mut ran.tally);
         let all: Vec<Tensor> = gradients.values().map(Tensor::shallow_clone).collect();
-        let mut norm = gradients::global_norm(&all);
+        let norm = gradients::global_norm(&all);
+        // A GPU is waited for here alone, with all of the pass in its queue.
+        let mut tally = Tally::default();
+        for counted in counts {
+            tally.add(&counted.read());
+        }
+        let mut norm = norm.double_value(&[]);
         let mut signal = None;
         let mut clock = None;
         if let Some(parallel) = &self.parallel {
@@ -251,8 +261,8 @@ impl Trainer {
                 came(2),
                 came(15),
             ];
-            numbers.extend(ran.used.iter().map(|used| f64::from(u8::from(*used))));
-            reduce(tally, &mut numbers, &*self.group)?;
+            numbers.extend(used.iter().map(|used| f64::from(u8::from(*used))));
+            reduce(&mut tally, &mut numbers, &*self.group)?;
             norm = numbers[0].sqrt();
             clock = Some(numbers[1]);
             signal = (numbers[2] > 0.0).then_some(2);
@@ -263,12 +273,6 @@ impl Trainer {
                 }
             }
         }
-        let Ran {
-            gradients,
-            tally,
-            states,
-            ..
-        } = ran;
         let loss = tally.nats_per_base() + tally.ratio_loss(self.model.config());
         let usual = self.counts.usual_norm;
         sanity::check(self, &gradients, loss, norm)?;
@@ -310,10 +314,10 @@ impl Trainer {
             nats: 1.0 / (scored as f64).max(1.0),
             ratio: 1.0 / batches.len() as f64,
         };
-        let (gradients, tally, states) = self.workers.run(&self.model, batches, weights)?;
+        let (gradients, counts, states) = self.workers.run(&self.model, batches, weights)?;
         Ok(Ran {
             gradients,
-            tally,
+            counts,
             used: Vec::new(),
             states,
         })

@@ -14,7 +14,7 @@ use tch::{Device, Tensor};
 use crate::TrainError;
 use crate::batch::Batch;
 use crate::long_range::after_rows;
-use crate::loss::{Loss, Tally};
+use crate::loss::{Counted, Loss};
 use crate::parallel::Totals;
 
 /// Gradients by the name of their parameter; parameters that were not used have none.
@@ -53,8 +53,8 @@ impl Workers {
         Self { pool: pool.ok() }
     }
 
-    /// Runs all batches; returns the sum of their gradients, what was counted, and the states
-    /// after the rows of those batches that keep them.
+    /// Runs all batches; returns the sum of their gradients, what was counted of each, and the
+    /// states after the rows of those that keep them.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Workers {
         model: &HNet,
         batches: Vec<Batch>,
         weights: Weights,
-    ) -> Result<(Gradients, Tally, Vec<Option<State>>), TrainError> {
+    ) -> Result<(Gradients, Vec<Counted>, Vec<Option<State>>), TrainError> {
         // Each batch has leaves of its own, made here: a model cannot be shared by threads.
         let jobs: Vec<(HNet, Batch)> = batches
             .into_iter()
@@ -76,12 +76,12 @@ impl Workers {
             None => jobs.into_iter().map(job).collect(),
         };
         let mut sum = Gradients::new();
-        let mut tally = Tally::default();
+        let mut counts = Vec::new();
         let mut states = Vec::new();
         for part in done {
             let (gradients, counted, state) = part?;
             states.push(state);
-            tally.add(&counted);
+            counts.push(counted);
             for (name, gradient) in gradients {
                 match sum.entry(name) {
                     std::collections::btree_map::Entry::Vacant(entry) => {
@@ -93,12 +93,12 @@ impl Workers {
                 }
             }
         }
-        Ok((sum, tally, states))
+        Ok((sum, counts, states))
     }
 }
 
 /// What one batch has left: what was counted, and the states after its rows where it keeps them.
-pub(crate) type Passed = (Tally, Option<State>);
+pub(crate) type Passed = (Counted, Option<State>);
 
 /// A batch forwards and backwards on leaves of its own; gradients stay with them. With
 /// `totals` the batch is one rank's part of a greater one.
@@ -123,18 +123,18 @@ pub(crate) fn pass(
         Some(totals) => loss.among(weights, totals)?,
     };
     scalar.f_backward().map_err(ModelError::from)?;
-    Ok((loss.tally(), state))
+    Ok((loss.counted(), state))
 }
 
-type Done = (Gradients, Tally, Option<State>);
+type Done = (Gradients, Counted, Option<State>);
 
 fn one(leaves: &HNet, batch: &Batch, weights: Weights) -> Result<Done, TrainError> {
-    let (tally, state) = pass(leaves, batch, weights, None)?;
+    let (counted, state) = pass(leaves, batch, weights, None)?;
     let gradients = leaves
         .params()
         .iter()
         .map(|(name, param)| (name.to_owned(), param.tensor.grad()))
         .filter(|(_, gradient)| gradient.defined())
         .collect();
-    Ok((gradients, tally, state))
+    Ok((gradients, counted, state))
 }
