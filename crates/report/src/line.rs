@@ -3,7 +3,7 @@
 use plotters::coord::ranged1d::Ranged;
 use plotters::element::Circle;
 use plotters::series::LineSeries;
-use plotters::style::Color;
+use plotters::style::{Color, RGBColor};
 use serde::{Deserialize, Serialize};
 
 use crate::canvas::{
@@ -75,6 +75,7 @@ impl LinePlot {
         let also = levels.iter().map(|l| (l.name.clone(), l.value));
         let axes = (&self.x, &self.y);
         let ticks = if size.0 < WIDTH { 5 } else { 9 };
+        let looks = self.looks();
         let coordinates = fit_with(&self.title, axes, &self.series, also, ticks)?;
         let ends = coordinates.0.range();
         draw_sized(&self.title, size, &self.keys(&levels), |sheet| {
@@ -87,19 +88,18 @@ impl LinePlot {
             if self.series.iter().all(|s| s.finite().next().is_none()) {
                 no_data(sheet)?;
             }
-            for (i, series) in self.series.iter().enumerate() {
+            for (series, (colour, look)) in self.series.iter().zip(&looks) {
                 if series.points.len() <= FEW {
-                    let dot = |point| Circle::new(point, 7, colour(i).filled());
+                    let dot = |point| Circle::new(point, 7, colour.filled());
                     chart
                         .draw_series(series.finite().map(dot))
                         .map_err(text_of)?;
                 }
                 for stretch in series.stretches() {
                     let points = thin(stretch, WIDTH as usize);
-                    if is_dashed(i) {
-                        chart.draw_series(dashes(points, colour(i)))
-                    } else {
-                        chart.draw_series(LineSeries::new(points, pen(colour(i))))
+                    match look {
+                        Look::Dashes => chart.draw_series(dashes(points, *colour)),
+                        _ => chart.draw_series(LineSeries::new(points, pen(*colour))),
                     }
                     .map_err(text_of)?;
                 }
@@ -108,16 +108,30 @@ impl LinePlot {
         })
     }
 
+    /// Colour of each series, and whether it is a line or dashes.
+    fn looks(&self) -> Vec<(RGBColor, Look)> {
+        let mut colours = 0;
+        let look = |series: &Series| {
+            if series.beside && colours > 0 {
+                return (colour(colours - 1), Look::Dashes);
+            }
+            colours += 1;
+            let look = match is_dashed(colours - 1) {
+                true => Look::Dashes,
+                false => Look::Line,
+            };
+            (colour(colours - 1), look)
+        };
+        self.series.iter().map(look).collect()
+    }
+
     /// One series alone needs no legend.
     fn keys(&self, levels: &[&Level]) -> Vec<Key> {
-        let series = self.series.iter().enumerate().map(|(i, series)| Key {
+        let looks = self.looks();
+        let series = self.series.iter().zip(looks).map(|(series, look)| Key {
             name: series.name.clone(),
-            colour: colour(i),
-            look: if is_dashed(i) {
-                Look::Dashes
-            } else {
-                Look::Line
-            },
+            colour: look.0,
+            look: look.1,
         });
         let levels = levels.iter().enumerate().map(|(i, level)| Key {
             name: level.name.clone(),
@@ -201,6 +215,21 @@ mod tests {
         assert!(!svg.contains("unknown"));
         assert!(svg.contains("\n1.92\n") && svg.contains("\n10\n"));
         assert!(svg.contains("#0072B2") && svg.contains("#E69F00") && svg.contains("#969696"));
+    }
+
+    #[test]
+    fn a_series_beside_another_has_its_colour() {
+        let points = [(0.0, 2.0), (1.0, 1.0)];
+        let svg = plot(vec![
+            Series::new("runs", points),
+            Series::new("fit", points).beside(),
+            Series::new("others", points),
+        ])
+        .svg()
+        .unwrap();
+        assert!(svg.contains("#0072B2") && svg.contains("#E69F00"));
+        assert!(!svg.contains("#009E73"), "a third colour");
+        assert!(svg.contains("\nfit\n"));
     }
 
     #[test]

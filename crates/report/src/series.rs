@@ -13,6 +13,9 @@ pub struct Series {
     pub name: String,
     /// The points (x, y), in drawing order.
     pub points: Vec<(f64, f64)>,
+    /// Whether a plot of lines draws it with dashes in the colour of the series before it.
+    #[serde(default)]
+    pub beside: bool,
 }
 
 impl Series {
@@ -21,6 +24,17 @@ impl Series {
         Self {
             name: name.into(),
             points: points.into_iter().collect(),
+            beside: false,
+        }
+    }
+
+    /// The same, to be compared with the series before it: a plot of lines draws it with dashes
+    /// in that one's colour.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self {
+            beside: true,
+            ..self
         }
     }
 

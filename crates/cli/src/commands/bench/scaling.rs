@@ -128,10 +128,8 @@ fn plot(results: &[RungResult], fits: &[SeriesFit]) -> LinePlot {
             let step = (ends.1 / ends.0).ln() / 60.0;
             let at = |i: i32| ends.0 * (step * f64::from(i)).exp();
             let curve = (0..=60).map(|i| (at(i), fit.at(at(i))));
-            lines.push(Series::new(
-                format!("{name}: a + b C^-{:.3}", fit.exponent),
-                curve,
-            ));
+            let law = format!("{name}: a + b C^-{:.3}", fit.exponent);
+            lines.push(Series::new(law, curve).beside());
         }
     }
     LinePlot {

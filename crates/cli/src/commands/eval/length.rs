@@ -181,10 +181,8 @@ fn plot(reports: &[(String, &LengthReport)], several: (bool, bool)) -> LinePlot 
             format!("state carried on{of}"),
             points(|bin| bin.bits_per_base),
         ));
-        series.push(Series::new(
-            format!("fresh windows{of}"),
-            points(|bin| bin.fresh_bits_per_base),
-        ));
+        let fresh = points(|bin| bin.fresh_bits_per_base);
+        series.push(Series::new(format!("fresh windows{of}"), fresh).beside());
     }
     let trained = reports.first().map_or(0, |(_, report)| report.trained);
     LinePlot {
