@@ -33,7 +33,7 @@ pub struct Ran {
     pub gradients: Gradients,
     /// What was counted of each batch of this rank.
     pub counts: Vec<Counted>,
-    /// For each slot of the plan, whether this rank has used the parameter.
+    /// For each slot of the plan, whether this rank has used the parameter; empty for one alone.
     pub used: Vec<bool>,
     /// The states after the rows of each batch that keeps them.
     pub states: Vec<Option<cistron_model::State>>,

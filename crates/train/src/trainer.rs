@@ -314,13 +314,7 @@ impl Trainer {
             nats: 1.0 / (scored as f64).max(1.0),
             ratio: 1.0 / batches.len() as f64,
         };
-        let (gradients, counts, states) = self.workers.run(&self.model, batches, weights)?;
-        Ok(Ran {
-            gradients,
-            counts,
-            used: Vec::new(),
-            states,
-        })
+        self.workers.run(&self.model, batches, weights)
     }
 }
 

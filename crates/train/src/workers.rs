@@ -15,7 +15,7 @@ use crate::TrainError;
 use crate::batch::Batch;
 use crate::long_range::after_rows;
 use crate::loss::{Counted, Loss};
-use crate::parallel::Totals;
+use crate::parallel::{Ran, Totals};
 
 /// Gradients by the name of their parameter; parameters that were not used have none.
 pub type Gradients = BTreeMap<String, Tensor>;
@@ -53,8 +53,7 @@ impl Workers {
         Self { pool: pool.ok() }
     }
 
-    /// Runs all batches; returns the sum of their gradients, what was counted of each, and the
-    /// states after the rows of those that keep them.
+    /// Runs all batches on leaves of their own.
     ///
     /// # Errors
     ///
@@ -64,7 +63,7 @@ impl Workers {
         model: &HNet,
         batches: Vec<Batch>,
         weights: Weights,
-    ) -> Result<(Gradients, Vec<Counted>, Vec<Option<State>>), TrainError> {
+    ) -> Result<Ran, TrainError> {
         // Each batch has leaves of its own, made here: a model cannot be shared by threads.
         let jobs: Vec<(HNet, Batch)> = batches
             .into_iter()
@@ -93,7 +92,12 @@ impl Workers {
                 }
             }
         }
-        Ok((sum, counts, states))
+        Ok(Ran {
+            gradients: sum,
+            counts,
+            used: Vec::new(),
+            states,
+        })
     }
 }
 
