@@ -6,11 +6,12 @@
 
 namespace cistron::cuda {
 
-// `x` is [tokens, 2 hidden], the values before the gates; `y` [tokens, hidden].
-void swiglu_forward(bool bfloat16, Width width, std::int64_t tokens, std::int64_t hidden, Rows x,
-                    Rows y, cudaStream_t stream);
-// `dx` like `x`; `y` is written once more where it has data.
-void swiglu_backward(bool bfloat16, Width width, std::int64_t tokens, std::int64_t hidden, Rows x,
-                     Rows dy, Rows dx, Rows y, cudaStream_t stream);
+// Values, gates and `y` are [tokens, hidden].
+void swiglu_forward(bool bfloat16, Width width, std::int64_t tokens, std::int64_t hidden,
+                    Rows value, Rows gate, Rows y, cudaStream_t stream);
+// `y` is written once more where it has data.
+void swiglu_backward(bool bfloat16, Width width, std::int64_t tokens, std::int64_t hidden,
+                     Rows value, Rows gate, Rows dy, Rows dvalue, Rows dgate, Rows y,
+                     cudaStream_t stream);
 
 }  // namespace cistron::cuda

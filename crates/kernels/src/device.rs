@@ -57,6 +57,7 @@ operators!(
     cistron_mamba3_step,
     cistron_swiglu,
     cistron_swiglu_linear,
+    cistron_gated_linear,
     cistron_add_norm,
     cistron_add_norm_linear,
     cistron_gated_norm,

@@ -26,7 +26,19 @@ pub fn swiglu_linear(x: &Tensor, weight: &Tensor) -> Tensor {
     linear(&swiglu(x), weight)
 }
 
-/// The same by libtorch's operators, on any device and shape `[…, 2 hidden]`.
+/// `value * silu(gate)`, both `[tokens, hidden]`, times a matrix: `weight` `[out, hidden]` to
+/// `[tokens, out]`; as [`swiglu_linear`], with values and gates in two tensors.
+pub fn gated_linear(value: &Tensor, gate: &Tensor, weight: &Tensor) -> Tensor {
+    let half = |t: &Tensor| t.dim() == 2 && t.kind() == Kind::BFloat16;
+    if device::joinable(value) && half(value) && half(gate) {
+        let inputs = [Some(value), Some(gate), Some(weight)];
+        let [y] = device::call(device::cistron_gated_linear, &inputs, &[]);
+        return y;
+    }
+    linear(&(gate.silu() * value), weight)
+}
+
+/// [`swiglu`] by libtorch's operators, on any device and shape `[…, 2 hidden]`.
 pub fn swiglu_plain(x: &Tensor) -> Tensor {
     let halves = x.chunk(2, -1);
     halves[1].silu() * &halves[0]

@@ -65,6 +65,21 @@ fn norms_and_gates_with_their_products() {
             &|t| vec![linear(&swiglu::swiglu_plain(&t[0]), &t[1])],
             &|t| vec![swiglu::swiglu_linear(&t[0], &t[1])],
         );
+        // Gates first, as in a projection's rows.
+        let apart = |x: &Tensor| (x.narrow(1, width, width), x.narrow(1, 0, width));
+        check(
+            &format!("gated product {width}"),
+            &inputs,
+            &ROUNDED,
+            &|t| {
+                let (value, gate) = apart(&t[0]);
+                vec![linear(&(gate.silu() * value), &t[1])]
+            },
+            &|t| {
+                let (value, gate) = apart(&t[0]);
+                vec![swiglu::gated_linear(&value, &gate, &t[1])]
+            },
+        );
     }
 }
 

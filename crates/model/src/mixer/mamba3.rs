@@ -8,6 +8,7 @@ use std::f64::consts::PI;
 
 use cistron_kernels::mamba3::{Inputs, Memory, halves_of_pairs, has_kernel, pairs_of_halves};
 use cistron_kernels::norm::rms_norm;
+use cistron_kernels::swiglu::gated_linear;
 use cistron_kernels::{Layout, Packed, linear, step};
 use tch::{Device, Kind, Tensor};
 
@@ -166,6 +167,10 @@ impl Mamba3 {
     /// Norm, gate, sum over ranks and out-projection of `y` `[tokens, heads, rank, head_dim]`.
     fn finish(&self, y: &Tensor, z: &Tensor) -> Tensor {
         let shape = &self.shape;
+        if self.mimo.is_none() && self.norm.is_none() && y.kind() == z.kind() {
+            let y = y.reshape([-1, shape.inner()]);
+            return gated_linear(&y, &z.reshape([-1, shape.inner()]), &self.out_proj);
+        }
         let mut gate = z
             .to_kind(y.kind())
             .reshape([-1, shape.heads, 1, shape.head_dim]);
