@@ -13,14 +13,11 @@ namespace cistron::cuda {
 // blocks, the gradients of the states after each chunk and, for even ones, the states before
 // each, both as tiles lie in shared memory.
 template <int P, int N, int R, bool TURN, bool KEEP>
-__global__ void __launch_bounds__(THREADS, KEEP && TURN ? 2 : 3)
+__global__ void __launch_bounds__(THREADS, 3)
     walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
-  extern __shared__ __align__(1024) char memory[];
+  extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
-  bf16* s = reinterpret_cast<bf16*>(memory);
-  char* stages = memory + (KEEP ? P * N * sizeof(bf16) : 0);
-
   const bool back = !KEEP || (blockIdx.x & 1);
   const int64_t block = KEEP ? blockIdx.x >> 1 : blockIdx.x;
   const int head = block % in.heads, group = head / (in.heads / in.groups);
@@ -90,9 +87,9 @@ __global__ void __launch_bounds__(THREADS, KEEP && TURN ? 2 : 3)
   if (steps > 0) load(0);
   for (int step = 0;; ++step) {
     if (KEEP)
-      state.write_out(s, (back ? grad.dstates_of : grad.states) +
-                             ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) +
-                              head) * (P * N));
+      state.write_out((back ? grad.dstates_of : grad.states) +
+                      ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) + head) *
+                          (P * N));
     if (step == steps) break;
     copies_done();
     stores_done();
@@ -697,9 +694,11 @@ __global__ void __launch_bounds__(THREADS, 2)
     const int tokens = item.tokens - first;
     Part<N / 16> whole[2];  // by halves of the columns
     auto load = [&](int head) {
-      if (TURN) {
+      if (TURN || head == split * each) {
         load_tile<N, 1>(q, in.c, group, token, tokens);
         load_tile<N, 1>(k, in.b, group, token, tokens);
+      }
+      if (TURN) {
         turns.load(in, theta, saved.angle + (chunk * in.heads + head) * in.angles, head, token,
                    tokens);
       }
@@ -715,12 +714,43 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
     };
     __syncthreads();
-    if (!TURN) {
-      load_tile<N, 1>(q, in.c, group, token, tokens);
-      load_tile<N, 1>(k, in.b, group, token, tokens);
-    }
-    load(split * each);
+    // Writes what a head's warps left in shared memory.
+    float own_weight = 0;
+    auto finish = [&](int head) {
+      if (threadIdx.x < ROWS) {
+        const int t = threadIdx.x;
+        const int64_t index = (token + t) * in.heads + head;
+        const float from = columns[t] + columns[ROWS + t] + through[ROWS + t];
+        float flow = through[t] - own_weight * from;
+#pragma unroll
+        for (int tile = 0; tile < 4; ++tile) flow += rows[tile * ROWS + t];
+        if (t < tokens) {
+          grad.dweight[index] = from;
+          grad.dgamma[index] = diagonal[t] + diagonal[ROWS + t];
+          grad.dlog_decay[index] = flow;  // summed from the end of the item by gate_gradients
+        } else {
+          flow = 0;
+        }
+        for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
+        if (lane == 0) grad.chunk_flow[(chunk * in.heads + head) * 2 + t / 32] = flow;
+      }
+      if (threadIdx.x == THREADS - 1)
+        grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
+      if (TURN)
+        for (int i = threadIdx.x; i < 2 * N; i += THREADS) {
+          const float* from = bias + i / N * 4 * N + i % N;
+          grad.dbias[(chunk * in.heads + head) * 2 * N + i] =
+              from[0] + from[N] + from[2 * N] + from[3 * N];
+        }
+      if (TURN && threadIdx.x < in.angles) {
+        const float* from = turned_by + threadIdx.x;
+        grad.chunk_turning[(chunk * in.heads + head) * in.angles + threadIdx.x] =
+            from[0] + from[in.angles] + from[2 * in.angles] + from[3 * in.angles];
+      }
+    };
     for (int head = split * each; head < (split + 1) * each; ++head) {
+      load(head);
+      if (head > split * each) finish(head - 1);
       if (head + 1 < (split + 1) * each) {
         prefetch_tile<P, 1>(in.x, head + 1, token, tokens);
         prefetch_tile<P, 1>(grad.dy, head + 1, token, tokens);
@@ -949,40 +979,10 @@ __global__ void __launch_bounds__(THREADS, 2)
           if (turned && half == 0) barrier_arrive(1 + c, THREADS);
         }
       }
-      const float own_weight = gates.weight[threadIdx.x % ROWS];
+      own_weight = gates.weight[threadIdx.x % ROWS];
       __syncthreads();
-      if (head + 1 < (split + 1) * each) load(head + 1);
-      if (threadIdx.x < ROWS) {
-        const int t = threadIdx.x;
-        const int64_t index = (token + t) * in.heads + head;
-        const float from = columns[t] + columns[ROWS + t] + through[ROWS + t];
-        float flow = through[t] - own_weight * from;
-#pragma unroll
-        for (int tile = 0; tile < 4; ++tile) flow += rows[tile * ROWS + t];
-        if (t < tokens) {
-          grad.dweight[index] = from;
-          grad.dgamma[index] = diagonal[t] + diagonal[ROWS + t];
-          grad.dlog_decay[index] = flow;  // summed from the end of the item by gate_gradients
-        } else {
-          flow = 0;
-        }
-        for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
-        if (lane == 0) grad.chunk_flow[(chunk * in.heads + head) * 2 + warp] = flow;
-      }
-      if (threadIdx.x == THREADS - 1)
-        grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
-      if (TURN)
-        for (int i = threadIdx.x; i < 2 * N; i += THREADS) {
-          const float* from = bias + i / N * 4 * N + i % N;
-          grad.dbias[(chunk * in.heads + head) * 2 * N + i] =
-              from[0] + from[N] + from[2 * N] + from[3 * N];
-        }
-      if (TURN && threadIdx.x < in.angles) {
-        const float* from = turned_by + threadIdx.x;
-        grad.chunk_turning[(chunk * in.heads + head) * in.angles + threadIdx.x] =
-            from[0] + from[in.angles] + from[2 * in.angles] + from[3 * in.angles];
-      }
     }
+    finish((split + 1) * each - 1);
     const int warp = warp_number(), half = warp >> 2, mine = (warp & 3) * 16 + (lane >> 2);
     const int64_t stride = half ? grad.db_token : grad.dc_token;
     bf16* to = (half ? grad.db : grad.dc) + (token + mine) * stride + split * N;
@@ -1024,27 +1024,37 @@ __global__ void __launch_bounds__(128)
   }
 }
 
+// Sums eight values over all lanes; each lane ends with the sum of number lane / 4.
+__device__ __forceinline__ float sum_eight(float (&value)[8]) {
+  sum_columns(value);
+  float sum = value[0];
+  sum += __shfl_xor_sync(~0u, sum, 2);
+  return sum + __shfl_xor_sync(~0u, sum, 1);
+}
+
 // Gradients of theta and of delta through the angles: what is turned at a token or later,
 // summed from the end of the item; a block has `span` tokens, sums over whole chunks are there.
-// A warp a head, a lane the pairs lane and lane + 32.
+// A warp a head, a lane the pairs lane, lane + 32, ...
+template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
     ScanInputs in, ScanGradients grad, int span, int per_item) {
-  constexpr int AHEAD = 8, PAIRS = 2;
+  constexpr int AHEAD = 8;
+  static_assert(AHEAD == SCAN_HEADS, "each warp sums the heads of one token");
   __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
-  const int lane = threadIdx.x & 31, warp = warp_number();
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int head = blockIdx.y * SCAN_HEADS + warp;
   const bool works = head < in.heads;
   const int64_t number = blockIdx.x / per_item;
   const ScanItem item = in.item[number];
-  const int64_t tokens = in.tokens;
   const int chunks = (item.tokens - 1) / span + 1;
   int side = 0;
   for (int chunk = blockIdx.x % per_item; chunk < chunks; chunk += per_item) {
     const int first = chunk * span, end = item.tokens - first < span ? item.tokens : first + span;
-    float sum[PAIRS] = {0, 0};
+    float sum[PAIRS];
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
       const int pair = lane + 32 * k;
+      sum[k] = 0;
       if (!works || pair >= in.angles) continue;
       sum[k] = grad.turning[(number * in.heads + head) * in.angles + pair];
       for (int later = chunks - 1; later > chunk; --later)
@@ -1052,42 +1062,48 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
                                      pair];
     }
     for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
-      float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD];
+      float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];
+      const int64_t row = (item.start + last) * in.heads + head;
+      const float* deltas = in.delta + row;
+      const float* changes = grad.dangle + row * in.angles + lane;
+      const float* thetas = in.theta + (item.start + last) * in.angles + lane;
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
-        const int64_t token = item.start + last - j;
         const bool valid = last - j >= first && works;
-        delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
+        delta[j] = valid ? *deltas : 0.0f;
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
-          const int pair = lane + 32 * k;
-          const bool here = valid && pair < in.angles;
-          change[j][k] = here ? grad.dangle[(token * in.heads + head) * in.angles + pair] : 0.0f;
-          theta[j][k] = here ? in.theta[token * in.angles + pair] : 0.0f;
+          const bool here = valid && lane + 32 * k < in.angles;
+          change[j][k] = here ? changes[32 * k] : 0.0f;
+          theta[j][k] = here ? thetas[32 * k] : 0.0f;
         }
+        deltas -= in.heads;
+        changes -= in.heads * in.angles;
+        thetas -= in.angles;
       }
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
-        float along = 0;
+        along[j] = 0;
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
           sum[k] += change[j][k];
-          along = fmaf(sum[k], theta[j][k], along);
-          parts[side][warp][j][lane + 32 * k] = works ? sum[k] * delta[j] : 0.0f;
+          along[j] = fmaf(sum[k], theta[j][k], along[j]);
+          parts[side][warp][j][lane + 32 * k] = sum[k] * delta[j];
         }
-#pragma unroll
-        for (int step = 16; step > 0; step /= 2) along += __shfl_xor_sync(~0u, along, step);
-        if (lane == 0 && last - j >= first && works)
-          grad.ddelta[(item.start + last - j) * in.heads + head] = along;
       }
+      const float whole = sum_eight(along);
+      const int back = lane >> 2;
+      if ((lane & 3) == 0 && last - back >= first && works)
+        grad.ddelta[row - back * in.heads] = whole;
       __syncthreads();
-      for (int i = threadIdx.x; i < AHEAD * in.angles; i += 32 * SCAN_HEADS) {
-        const int j = i / in.angles, pair = i % in.angles;
-        if (last - j < first) continue;
+#pragma unroll
+      for (int k = 0; k < PAIRS; ++k) {
+        const int pair = lane + 32 * k;  // of the token that is this warp's in turn
+        if (last - warp < first || pair >= in.angles) continue;
         float total = 0;
 #pragma unroll
-        for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][j][pair];
-        grad.dtheta[(blockIdx.y * tokens + item.start + last - j) * in.angles + pair] = total;
+        for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][warp][pair];
+        grad.dtheta[(blockIdx.y * in.tokens + item.start + last - warp) * in.angles + pair] = total;
       }
     }
   }
@@ -1178,10 +1194,9 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
   if constexpr (R == 1) {
     {
-      const size_t size = P * N * sizeof(bf16) + 2 * stage;
-      allow(walk_item<P, N, R, TURN, true>, size);
+      allow(walk_item<P, N, R, TURN, true>, 2 * stage);
       walk_item<P, N, R, TURN, true>
-          <<<2 * blocks.x, THREADS, size, stream>>>(in, saved, grad, static_cast<int>(stage));
+          <<<2 * blocks.x, THREADS, 2 * stage, stream>>>(in, saved, grad, static_cast<int>(stage));
       CISTRON_LAUNCH_CHECK("walk_item");
     }
     const int splits = scan_splits(in);
@@ -1218,7 +1233,10 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   if (TURN && in.angles > 0) {
     const dim3 grid(static_cast<unsigned>(in.items * spans),
                     (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
-    turn_gradients<<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
+    if (in.angles <= 32)
+      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
+    else
+      turn_gradients<(N + 63) / 64><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
     CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }

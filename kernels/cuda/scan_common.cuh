@@ -24,7 +24,7 @@ __host__ __device__ constexpr int chunk_tokens() {
 }
 
 // Loads 64 rows of W values into a tile; rows past the last token are zeros.
-template <int W, int R>
+template <int W, int R, bool ONCE = false>
 __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int64_t head,
                                           int64_t token, int tokens) {
   constexpr int pieces = W / 8, step = THREADS / pieces;
@@ -37,7 +37,10 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
+    if (ONCE)
+      copy_once_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
+    else
+      copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
     from += stride;
   }
 }
@@ -397,15 +400,23 @@ struct StatePart {
       for (int half = 0; half < 2; ++half)
         place.store(f, half, pack(value[f][2 * half], value[f][2 * half + 1]));
   }
-  // Writes to device memory as a tile lies in shared memory, through a tile there.
-  __device__ __forceinline__ void write_out(bf16* tile, bf16* to) {
-    write(tile);
-    __syncwarp();
+  // Writes to device memory as a tile lies in shared memory.
+  __device__ __forceinline__ void write_out(bf16* to) {
     const int lane = threadIdx.x & 31;
+    if constexpr (FRAGMENTS % 4 == 0) {
 #pragma unroll
-    for (int i = lane; i < 16 * FRAGMENTS; i += 32) {
-      const int place = at<N, P>(row + i / FRAGMENTS, column + i % FRAGMENTS * 8);
-      *reinterpret_cast<uint4*>(to + place) = *reinterpret_cast<const uint4*>(tile + place);
+      for (int f = 0; f < FRAGMENTS; f += 4)
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          uint32_t words[4];
+#pragma unroll
+          for (int i = 0; i < 4; ++i)
+            words[i] = pack(value[f + i][2 * half], value[f + i][2 * half + 1]);
+          *reinterpret_cast<uint4*>(to + at<N, P>(row + (lane >> 2) + 8 * half,
+                                                  column + 8 * (f + (lane & 3)))) = gather(words);
+        }
+    } else {
+      each([&](float& a, float& b, int r, int c) { word(to + at<N, P>(r, c)) = pack(a, b); });
     }
   }
   // Adds sum over the rows of rows[k][P]^T columns[k][N], with each row times a factor.
