@@ -73,7 +73,7 @@ struct ScanGradients {
   __nv_bfloat16* dstates;  // scratch [items + sequences, heads, head_dim, state]
   float* across;           // scratch [tokens, heads]
   float* dangle;           // scratch [tokens, heads, angles]
-  float* flow;             // scratch [items, heads]: what flows over an item's end
+  float* flow;  // scratch [items, heads], with ranks above 1: what flows over an item's end
   float* turning;          // scratch [items, heads, angles]: the same of the angle
   ScanGradientRows dx;
   // [tokens, groups, splits, rank, state], tokens db_token and dc_token elements apart: sums over
@@ -82,7 +82,6 @@ struct ScanGradients {
   std::int64_t db_token, dc_token;
   __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state], with rank 1
   float* dbias;              // [chunks, heads, 2, state]: of b and c, with rank 1 and angles
-  float* chunk_flow;         // scratch [chunks, heads, 2], with rank 1
   float* chunk_turning;      // scratch [chunks, heads, angles], with rank 1
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone

@@ -1,8 +1,10 @@
 // Backward passes of the scan. With E_ts = (C_t . B_s)(dy_t . x_s) W_ts for s < t, the
 // gradient of the log-decay at a token is everything that flows past it: the part of E
 // with s before and t at or after it. Within a chunk that is a difference of row and
-// column sums of the very same E; across chunks it is what is read from the carried
-// state (`across`), less what was put into it, from the flow at the end of the item.
+// column sums of the very same E. What flows over a chunk's ends is summed by where it comes
+// from and goes to: as a running difference of what is put into the carried state and read
+// from it, as ranks above one still have it, roundings of a whole item would add up, and the
+// sum over tokens that a bias or a decay rate takes would be several per cent off.
 #include "scan_common.cuh"
 #include "scan_launch.cuh"
 
@@ -45,17 +47,14 @@ __global__ void __launch_bounds__(THREADS, 3)
   if (KEEP && !back)
     state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   if (KEEP && back) {
-    // What flows over the end of the item, in decay and in angle, and the gradient of the
-    // state there in the item's own angles.
-    float flow = 0;
+    // The gradient of the state at the end of the item, in the item's own angles, and what turns
+    // over that end.
     const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
-    float* columns = reinterpret_cast<float*>(stages);  // [P][N/2]: as large as the wide tile
-    float* scratch = columns + ROWS * (N / 2);
     state.read(grad.dstates + slot);
-    state.each([&](float& a, float& b, int r, int c) {
-      const float2 h = unpack(word(saved.states + slot + r * N + c));
-      flow += h.x * a + h.y * b;
-      if (TURN) {
+    if (TURN) {
+      float* columns = reinterpret_cast<float*>(stages);  // [P][N/2]: as large as the wide tile
+      state.each([&](float& a, float& b, int r, int c) {
+        const float2 h = unpack(word(saved.states + slot + r * N + c));
         columns[r * (N / 2) + c / 2] = h.x * b - h.y * a;
         if (c / 2 < in.angles) {
           float sine, cosine;
@@ -64,23 +63,15 @@ __global__ void __launch_bounds__(THREADS, 3)
           b = a * sine + b * cosine;
           a = x;
         }
-      }
-    });
-    for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
-    if ((threadIdx.x & 31) == 0) scratch[threadIdx.x >> 5] = flow;
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      flow = 0;
-      for (int w = 0; w < 8; ++w) flow += scratch[w];
-      grad.flow[number * in.heads + head] = flow;
-    }
-    if (TURN)
+      });
+      __syncthreads();
       for (int i = threadIdx.x; i < in.angles; i += THREADS) {
         float sum = 0;
         for (int r = 0; r < P; ++r) sum += columns[r * (N / 2) + i];
         grad.turning[(number * in.heads + head) * in.angles + i] = -sum;
       }
-    __syncthreads();
+      __syncthreads();
+    }
   }
 
   const int steps = KEEP ? chunks - 1 : chunks;
@@ -639,6 +630,12 @@ struct ChunkRoom {
   }
 };
 
+// Product of two pairs, summed.
+__device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
+  const float2 x = unpack(a), y = unpack(b);
+  return fmaf(x.x, y.x, x.y * y.y);
+}
+
 // Barriers of some of a block's warps.
 __device__ __forceinline__ void barrier_sync(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
@@ -715,24 +712,47 @@ __global__ void __launch_bounds__(THREADS, 2)
     };
     __syncthreads();
     // Writes what a head's warps left in shared memory.
-    float own_weight = 0;
+    float2 own_weight{};
     auto finish = [&](int head) {
-      if (threadIdx.x < ROWS) {
-        const int t = threadIdx.x;
-        const int64_t index = (token + t) * in.heads + head;
-        const float from = columns[t] + columns[ROWS + t] + through[ROWS + t];
-        float flow = through[t] - own_weight * from;
+      if (threadIdx.x < 32) {
+        // A lane has two tokens. `later` flows from before the chunk, or from an earlier token,
+        // to this token or a later one of the chunk; `earlier` from an earlier one of the chunk
+        // over its end, and the last part from before it over its end.
+        const int t = 2 * lane;
+        auto both = [&](const float* of) { return *reinterpret_cast<const float2*>(of + t); };
+        const float2 within[2] = {both(columns), both(columns + ROWS)};
+        const float2 read = both(through), put = both(through + ROWS);
+        const float2 same[2] = {both(diagonal), both(diagonal + ROWS)};
+        const float2 column{within[0].x + within[1].x, within[0].y + within[1].y};
+        float2 later{read.x - own_weight.x * column.x, read.y - own_weight.y * column.y};
 #pragma unroll
-        for (int tile = 0; tile < 4; ++tile) flow += rows[tile * ROWS + t];
-        if (t < tokens) {
-          grad.dweight[index] = from;
-          grad.dgamma[index] = diagonal[t] + diagonal[ROWS + t];
-          grad.dlog_decay[index] = flow;  // summed from the end of the item by gate_gradients
-        } else {
-          flow = 0;
+        for (int tile = 0; tile < 4; ++tile) {
+          const float2 row = both(rows + tile * ROWS);
+          later.x += row.x;
+          later.y += row.y;
         }
-        for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
-        if (lane == 0) grad.chunk_flow[(chunk * in.heads + head) * 2 + t / 32] = flow;
+        float2 earlier{own_weight.x * put.x, own_weight.y * put.y};
+        float after = later.x + later.y, before = earlier.x + earlier.y;
+#pragma unroll
+        for (int step = 1; step < 32; step *= 2) {
+          const float up = __shfl_down_sync(~0u, after, step);
+          const float down = __shfl_up_sync(~0u, before, step);
+          if (lane + step < 32) after += up;
+          if (lane >= step) before += down;
+        }
+        before -= earlier.x + earlier.y;  // of this lane's own tokens
+        const float past = scratch[4] + scratch[5] + scratch[6] + scratch[7];
+        const int64_t index = (token + t) * in.heads + head;
+        if (t < tokens) {
+          grad.dweight[index] = column.x + put.x;
+          grad.dgamma[index] = same[0].x + same[1].x;
+          grad.dlog_decay[index] = past + before + after;
+        }
+        if (t + 1 < tokens) {
+          grad.dweight[index + in.heads] = column.y + put.y;
+          grad.dgamma[index + in.heads] = same[0].y + same[1].y;
+          grad.dlog_decay[index + in.heads] = past + (before + earlier.x) + (after - later.x);
+        }
       }
       if (threadIdx.x == THREADS - 1)
         grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
@@ -884,8 +904,22 @@ __global__ void __launch_bounds__(THREADS, 2)
             const float2 x = unpack(x_place.load(f, h)), y = unpack(y_place.load(f, h));
             dskip += x.x * y.x + x.y * y.y;
           });
-          for (int step = 16; step > 0; step /= 2) dskip += __shfl_xor_sync(~0u, dskip, step);
-          if (lane == 0) scratch[warp] = dskip;
+          // What flows from before the chunk to after it.
+          float past = 0;
+#pragma unroll 4
+          for (int i = threadIdx.x * 8; i < P * N; i += THREADS / 2 * 8) {
+            const uint4 a = *reinterpret_cast<const uint4*>(s + i);
+            const uint4 b = *reinterpret_cast<const uint4*>(ds + i);
+            past += dot(a.x, b.x) + dot(a.y, b.y) + dot(a.z, b.z) + dot(a.w, b.w);
+          }
+          for (int step = 16; step > 0; step /= 2) {
+            dskip += __shfl_xor_sync(~0u, dskip, step);
+            past += __shfl_xor_sync(~0u, past, step);
+          }
+          if (lane == 0) {
+            scratch[warp] = dskip;
+            scratch[4 + warp] = past * power_of_two(chunk_decay(gates));
+          }
         }
       }
       auto scaled = [&] {
@@ -979,7 +1013,7 @@ __global__ void __launch_bounds__(THREADS, 2)
           if (turned && half == 0) barrier_arrive(1 + c, THREADS);
         }
       }
-      own_weight = gates.weight[threadIdx.x % ROWS];
+      own_weight = *reinterpret_cast<const float2*>(gates.weight + 2 * lane);
       __syncthreads();
     }
     finish((split + 1) * each - 1);
@@ -991,35 +1025,24 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-// Sums the gradients of the log-decays from the end of each item, a thread a head and `span`
-// tokens; sums over whole chunks are there.
-__global__ void __launch_bounds__(128)
-    gate_gradients(ScanInputs in, ScanGradients grad, int span, int per_item) {
+// With ranks above one: sums the gradients of the log-decays from the end of each item, a
+// thread a head.
+__global__ void __launch_bounds__(128) gate_gradients(ScanInputs in, ScanGradients grad) {
   const int64_t index = blockIdx.x * 128LL + threadIdx.x;
-  const int head = index % in.heads;
-  const int64_t number = index / in.heads / per_item;
-  if (number >= in.items) return;
-  const ScanItem item = in.item[number];
-  float* values = grad.dlog_decay + item.start * in.heads + head;
+  if (index >= in.items * in.heads) return;
+  const ScanItem item = in.item[index / in.heads];
+  float* values = grad.dlog_decay + item.start * in.heads + index % in.heads;
   constexpr int AHEAD = 16;
-  const int chunks = (item.tokens - 1) / span + 1;
-  for (int chunk = index / in.heads % per_item; chunk < chunks; chunk += per_item) {
-    float sum = grad.flow[number * in.heads + head];
-    for (int later = chunks - 1; later > chunk; --later) {
-      const float* part = grad.chunk_flow + ((item.chunk + later) * int64_t(in.heads) + head) * 2;
-      sum += part[0] + part[1];
-    }
-    const int first = chunk * span, end = item.tokens - first < span ? item.tokens : first + span;
-    for (int last = end - 1; last >= first; last -= AHEAD) {
-      float value[AHEAD];
+  float sum = grad.flow[index];
+  for (int last = item.tokens - 1; last >= 0; last -= AHEAD) {
+    float value[AHEAD];
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j)
-        value[j] = last - j >= first ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
+    for (int j = 0; j < AHEAD; ++j)
+      value[j] = last - j >= 0 ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j) {
-        sum += value[j];
-        if (last - j >= first) values[static_cast<int64_t>(last - j) * in.heads] = sum;
-      }
+    for (int j = 0; j < AHEAD; ++j) {
+      sum += value[j];
+      if (last - j >= 0) values[static_cast<int64_t>(last - j) * in.heads] = sum;
     }
   }
 }
@@ -1224,12 +1247,13 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
       CISTRON_LAUNCH_CHECK("key_gradients");
     }
   }
+  if (R > 1) {
+    const int64_t threads = in.items * in.heads;
+    gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad);
+    CISTRON_LAUNCH_CHECK("gate_gradients");
+  }
   // Chunk by chunk where sums over chunks are there.
   const int span = R == 1 ? ROWS : 1 << 30, spans = R == 1 ? per_item : 1;
-  const int64_t threads = in.items * spans * in.heads;
-  gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad, span,
-                                                                                   spans);
-  CISTRON_LAUNCH_CHECK("gate_gradients");
   if (TURN && in.angles > 0) {
     const dim3 grid(static_cast<unsigned>(in.items * spans),
                     (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);

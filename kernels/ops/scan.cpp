@@ -156,11 +156,10 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     return at::empty({tokens, in.groups * splits * width}, half);
   };
   Tensor db = sums_of(places.db), dc = sums_of(places.dc);
-  Tensor states, dstates_of, dbias, chunk_flow, chunk_turning;
+  Tensor states, dstates_of, dbias, chunk_turning;
   if (single_rank) {
     states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
     dstates_of = at::empty_like(states);
-    chunk_flow = at::empty({chunks, in.heads, 2}, single);
     chunk_turning = at::empty({chunks, in.heads, angles}, single);
     if (turns) dbias = at::empty({chunks, in.heads, 2, in.state}, single);
   }
@@ -187,7 +186,6 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           half_data(states),
                           half_data(dstates_of),
                           float_target(dbias),
-                          float_target(chunk_flow),
                           float_target(chunk_turning),
                           pointer<float>(dtheta),
                           pointer<float>(ddecay),
