@@ -352,17 +352,6 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
                : "memory");
 }
 
-// The same of what is read once: its lines leave the L2 cache first.
-__device__ __forceinline__ void copy_once_async(void* to, const void* from, bool valid) {
-  const int bytes = valid ? 16 : 0;
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                   shared_address(to)),
-               "l"(from), "r"(bytes), "l"(policy)
-               : "memory");
-}
-
 // Four bytes, or zero.
 __device__ __forceinline__ void copy_word_async(void* to, const void* from, bool valid) {
   const int bytes = valid ? 4 : 0;

@@ -24,7 +24,7 @@ __host__ __device__ constexpr int chunk_tokens() {
 }
 
 // Loads 64 rows of W values into a tile; rows past the last token are zeros.
-template <int W, int R, bool ONCE = false>
+template <int W, int R>
 __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int64_t head,
                                           int64_t token, int tokens) {
   constexpr int pieces = W / 8, step = THREADS / pieces;
@@ -37,10 +37,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    if (ONCE)
-      copy_once_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
-    else
-      copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
+    copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
     from += stride;
   }
 }

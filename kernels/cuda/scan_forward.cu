@@ -140,8 +140,8 @@ __global__ void __launch_bounds__(256) pass_states(ScanInputs in, ScanSaved save
   if (final_state) reinterpret_cast<float2*>(final_state)[whole] = carry;
 }
 
-// A chunk of `outputs` in shared memory. With angles there is one, for a third block a
-// multiprocessor; without, the next chunk comes while one is worked on.
+// A chunk of `outputs` in shared memory. With angles one has room, which two blocks a
+// multiprocessor fill best; without, the next chunk comes while one is worked on.
 template <int P, int N, int R, bool TURN>
 struct Query {
   static constexpr int STAGES = TURN ? 1 : 2;
@@ -153,21 +153,16 @@ struct Query {
 
   static size_t bytes(int angles) {
     return (TILES + sizeof(Gates) +
-            (TURN ? sizeof(Turns<N, R>) + own_theta(angles) : 0) + 1023) /
+            (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float) : 0) + 1023) /
            1024 * 1024;
   }
-  // Angles that do not fit into the chunk's matrix, which is made after they were used.
-  __host__ __device__ static size_t own_theta(int angles) {
-    const size_t size = chunk_tokens<R>() * angles * sizeof(float);
-    return size > ROWS * ROWS * sizeof(bf16) ? size : 0;
-  }
-  __device__ __forceinline__ Query(char* memory, bf16* p, int angles) {
+  __device__ __forceinline__ explicit Query(char* memory) {
     q = reinterpret_cast<bf16*>(memory);
     k = q + ROWS * N;
     v = k + ROWS * N;
     gates = reinterpret_cast<Gates*>(memory + TILES);
     turns = reinterpret_cast<Turns<N, R>*>(gates + 1);
-    theta = own_theta(angles) > 0 ? reinterpret_cast<float*>(turns + 1) : reinterpret_cast<float*>(p);
+    theta = reinterpret_cast<float*>(turns + 1);
   }
 };
 
@@ -190,7 +185,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   const float skip = in.skip ? in.skip[head] : 0.0f;
   const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
   auto stage_of = [&](int index) {
-    return Chunk(stages + (Chunk::STAGES == 2 ? (index & 1) * stage_bytes : 0), p, in.angles);
+    return Chunk(stages + (Chunk::STAGES == 2 ? (index & 1) * stage_bytes : 0));
   };
   auto load = [&](int index) {
     const Chunk stage = stage_of(index);
@@ -253,16 +248,22 @@ __global__ void __launch_bounds__(THREADS, 2)
     __syncthreads();
     out.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(stage.v, column), 0, row + 16);
     state.scale(power_of_two(chunk_decay(gates)));
-    // Side by side where there are registers for both.
-    if (!TURN) state.accumulate_begin(stage.v, by, stage.k);
-    out.template wait<TURN ? 0 : 1>();
-    const Elements<P> x(stage.v, row, column);
-    out.each([&](float& a, float& b, int f, int h) {
-      const float2 here = unpack(x.load(f, h));
-      a = fmaf(skip, here.x, a);
-      b = fmaf(skip, here.y, b);
-    });
-    if (!TURN) state.accumulate_end();
+    state.accumulate_begin(stage.v, by, stage.k);
+    out.template wait<1>();
+    {
+      const Elements<P> x(stage.v, row, column);
+      out.each([&](float& a, float& b, int f, int h) {
+        const float2 here = unpack(x.load(f, h));
+        a = fmaf(skip, here.x, a);
+        b = fmaf(skip, here.y, b);
+      });
+    }
+    state.accumulate_end();
+    if (Chunk::STAGES == 1) {
+      __syncthreads();
+      if (index + 1 < chunks) load(index + 1);
+    }
+    if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
     // Rows are tokens times ranks.
     if constexpr (R == 1) {
       out.write_out(y.data + head * y.head + (token + mine) * y.token + column, y.token,
@@ -278,12 +279,6 @@ __global__ void __launch_bounds__(THREADS, 2)
           if (i / R < tokens) word(to + 8 * f) = pack(out.value[f][2 * h], out.value[f][2 * h + 1]);
       }
     }
-    if (TURN) state.accumulate(stage.v, by, stage.k);
-    if (Chunk::STAGES == 1) {
-      __syncthreads();
-      if (index + 1 < chunks) load(index + 1);
-    }
-    if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
   }
 }
 
