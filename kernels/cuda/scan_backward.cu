@@ -10,10 +10,11 @@
 
 namespace cistron::cuda {
 
-// Carries a state over the chunks of an item, with the next chunk on its way. Without KEEP the
-// gradient of the state before the item through the item's own outputs; with KEEP, for odd
-// blocks, the gradients of the states after each chunk and, for even ones, the states before
-// each, both as tiles lie in shared memory.
+// Carries a state over the chunks of an item, with the next chunk on its way. Even blocks with
+// KEEP write the states before each chunk. The others make what the item's own outputs add to
+// the gradient of the state before it, and with KEEP write on the way what they add to that of
+// the state after each chunk, and the decay from there to the item's end: chunk_gradients adds
+// what comes from later items. States are written as tiles lie in shared memory.
 template <int P, int N, int R, bool TURN, bool KEEP>
 __global__ void __launch_bounds__(THREADS, 3)
     walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
@@ -44,43 +45,17 @@ __global__ void __launch_bounds__(THREADS, 3)
   };
 
   StatePart<P, N> state;
-  if (KEEP && !back)
+  if (!back)
     state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
-  if (KEEP && back) {
-    // The gradient of the state at the end of the item, in the item's own angles, and what turns
-    // over that end.
-    const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
-    state.read(grad.dstates + slot);
-    if (TURN) {
-      float* columns = reinterpret_cast<float*>(stages);  // [P][N/2]: as large as the wide tile
-      state.each([&](float& a, float& b, int r, int c) {
-        const float2 h = unpack(word(saved.states + slot + r * N + c));
-        columns[r * (N / 2) + c / 2] = h.x * b - h.y * a;
-        if (c / 2 < in.angles) {
-          float sine, cosine;
-          sine_cosine(saved.turn[(number * in.heads + head) * in.angles + c / 2], sine, cosine);
-          const float x = a * cosine - b * sine;
-          b = a * sine + b * cosine;
-          a = x;
-        }
-      });
-      __syncthreads();
-      for (int i = threadIdx.x; i < in.angles; i += THREADS) {
-        float sum = 0;
-        for (int r = 0; r < P; ++r) sum += columns[r * (N / 2) + i];
-        grad.turning[(number * in.heads + head) * in.angles + i] = -sum;
-      }
-      __syncthreads();
-    }
-  }
-
-  const int steps = KEEP ? chunks - 1 : chunks;
+  float decay = 0;
+  const int steps = back ? chunks : chunks - 1;
   if (steps > 0) load(0);
   for (int step = 0;; ++step) {
-    if (KEEP)
-      state.write_out((back ? grad.dstates_of : grad.states) +
-                      ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) + head) *
-                          (P * N));
+    if (KEEP && (!back || step < steps)) {
+      const int64_t place = (item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) + head;
+      state.write_out((back ? grad.dstates_of : grad.states) + place * (P * N));
+      if (back && threadIdx.x == 0) grad.left[place] = decay;
+    }
     if (step == steps) break;
     copies_done();
     stores_done();
@@ -101,57 +76,82 @@ __global__ void __launch_bounds__(THREADS, 3)
     }
     state.scale(power_of_two(chunk_decay(gates)));
     state.accumulate(stage.narrow, by, stage.wide);
+    decay += chunk_decay(gates);
   }
-  if (!KEEP) {
-    bf16* out = grad.local + (number * in.heads + head) * (P * N);
-    state.each([&](float& a, float& b, int r, int c) { word(out + r * N + c) = pack(a, b); });
-  }
+  if (back) state.write_out(grad.local + (number * in.heads + head) * (P * N));
 }
 
-// Gradients of the states after every item, last to first.
-template <bool TURN>
+// Gradients of the states after every item, last to first; a thread holds one pair of channels.
+// In the items' own angles they take the place of what the items added. A block has eight rows of
+// a panel, over which it sums what turns over each item's end; with ranks above one the gradients
+// in the angles of the items after are written instead.
+template <int P, int N, bool TURN, bool OWN>
 __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved saved,
                                                       ScanGradients grad) {
-  const int size = in.head_dim * in.state / 2;
+  constexpr int SIZE = P * N / 2, AHEAD = 8;
+  __shared__ float turned[AHEAD][8][33];
   const int64_t sequence = blockIdx.y / in.heads;
-  const int head = blockIdx.y % in.heads;
+  const int head = blockIdx.y % in.heads, lane = threadIdx.x & 31;
   const int place = blockIdx.x * 256 + threadIdx.x;
-  if (place >= size) return;
-  const int pair = place % (in.state / 2);
-  const int64_t whole = static_cast<int64_t>(sequence * in.heads + head) * size + place;
+  // As `at` lays out a tile.
+  const int panel = place / (P * 32), row = place / 32 % P;
+  const int here = ((lane >> 2 ^ row) & 7) << 2 | (lane & 3);  // the pair within the panel
+  const int pair = panel * 32 + here, plain = row * (N / 2) + pair;
+  const bool turns = TURN && pair < in.angles;
+  const int64_t whole = static_cast<int64_t>(sequence * in.heads + head) * SIZE + plain;
   float2 carry = grad.dfinal ? reinterpret_cast<const float2*>(grad.dfinal)[whole] : float2{0, 0};
   const int64_t first = in.first_item[sequence], last = in.first_item[sequence + 1];
-  const uint32_t* added = reinterpret_cast<const uint32_t*>(grad.local);
-  uint32_t* states = reinterpret_cast<uint32_t*>(grad.dstates);
-  auto slot = [&](int64_t item) { return ((item + sequence) * in.heads + head) * size + place; };
-  constexpr int AHEAD = 8;
+  uint32_t* items = reinterpret_cast<uint32_t*>(grad.local);
+  uint32_t* after = reinterpret_cast<uint32_t*>(grad.dstates);
+  const uint32_t* states = reinterpret_cast<const uint32_t*>(saved.states);
+  // Of the state after an item, in the next one's angles.
+  auto slot = [&](int64_t item) {
+    return ((item + 1 + sequence) * in.heads + head) * SIZE + plain;
+  };
   for (int64_t start = last - 1; start >= first; start -= AHEAD) {
-    uint32_t next[AHEAD];
+    uint32_t next[AHEAD], held[AHEAD];
     float keep[AHEAD], turn[AHEAD];
 #pragma unroll
     for (int j = 0; j < AHEAD; ++j) {
       if (start - j < first) break;
       const int64_t row = (start - j) * in.heads + head;
-      next[j] = added[row * size + place];
+      next[j] = items[row * SIZE + place];
       keep[j] = saved.decay[row];
-      turn[j] = TURN && pair < in.angles ? saved.turn[row * in.angles + pair] : 0.0f;
+      turn[j] = turns ? saved.turn[row * in.angles + pair] : 0.0f;
+      held[j] = turns && OWN ? states[slot(start - j)] : 0;
     }
 #pragma unroll
     for (int j = 0; j < AHEAD; ++j) {
       if (start - j < first) break;
-      states[slot(start - j + 1)] = pack(carry.x, carry.y);
-      if (TURN && pair < in.angles) {
+      if (!OWN) after[slot(start - j)] = pack(carry.x, carry.y);
+      if (turns) {
+        if (OWN) {
+          const float2 h = unpack(held[j]);
+          turned[j][row & 7][here] = h.y * carry.x - h.x * carry.y;
+        }
         float sine, cosine;
         sine_cosine(turn[j], sine, cosine);
         carry = make_float2(carry.x * cosine - carry.y * sine, carry.x * sine + carry.y * cosine);
       }
+      if (OWN) items[((start - j) * in.heads + head) * SIZE + place] = pack(carry.x, carry.y);
       const float2 add = unpack(next[j]);
       const float decay = power_of_two(keep[j]);
       carry.x = fmaf(carry.x, decay, add.x);
       carry.y = fmaf(carry.y, decay, add.y);
     }
+    if (TURN && OWN) {
+      __syncthreads();
+      const int64_t item = start - (threadIdx.x >> 5);
+      const int of = panel * 32 + lane;
+      if (item >= first && of < in.angles) {
+        float sum = 0;
+#pragma unroll
+        for (int r = 0; r < 8; ++r) sum += turned[threadIdx.x >> 5][r][lane];
+        grad.turning[((item * in.heads + head) * (P / 8) + row / 8) * in.angles + of] = sum;
+      }
+      __syncthreads();
+    }
   }
-  states[slot(first)] = pack(carry.x, carry.y);
   if (grad.dinitial) reinterpret_cast<float2*>(grad.dinitial)[whole] = carry;
 }
 
@@ -630,6 +630,12 @@ struct ChunkRoom {
   }
 };
 
+// a + b * by of two pairs.
+__device__ __forceinline__ uint32_t add_pair(uint32_t a, uint32_t b, float by) {
+  const float2 x = unpack(a), y = unpack(b);
+  return pack(fmaf(y.x, by, x.x), fmaf(y.y, by, x.y));
+}
+
 // Product of two pairs, summed.
 __device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
   const float2 x = unpack(a), y = unpack(b);
@@ -778,7 +784,23 @@ __global__ void __launch_bounds__(THREADS, 2)
         if (threadIdx.x % 128 * 64 < P * N)
           prefetch((threadIdx.x < 128 ? grad.states : grad.dstates_of) + state);
       }
+      // What later items add to the gradient of the state; each thread to what it has loaded.
+      constexpr int PIECES = P * N / (THREADS * 8);
+      uint4 later[PIECES];
+      const bf16* ends = grad.local + (number * in.heads + head) * (P * N) + threadIdx.x * 8;
+#pragma unroll
+      for (int i = 0; i < PIECES; ++i)
+        later[i] = *reinterpret_cast<const uint4*>(ends + i * THREADS * 8);
+      const float to_item_end = power_of_two(grad.left[chunk * in.heads + head]);
       copies_done();
+#pragma unroll
+      for (int i = 0; i < PIECES; ++i) {
+        uint4& own = *reinterpret_cast<uint4*>(ds + (i * THREADS + threadIdx.x) * 8);
+        own = make_uint4(add_pair(own.x, later[i].x, to_item_end),
+                         add_pair(own.y, later[i].y, to_item_end),
+                         add_pair(own.z, later[i].z, to_item_end),
+                         add_pair(own.w, later[i].w, to_item_end));
+      }
       stores_done();
       __syncthreads();
       // Here, so that addresses are not kept from head to head.
@@ -1060,7 +1082,7 @@ __device__ __forceinline__ float sum_eight(float (&value)[8]) {
 // A warp a head, a lane the pairs lane, lane + 32, ...
 template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
-    ScanInputs in, ScanGradients grad, int span, int per_item) {
+    ScanInputs in, ScanGradients grad, int span, int per_item, int parts_of_end) {
   constexpr int AHEAD = 8;
   static_assert(AHEAD == SCAN_HEADS, "each warp sums the heads of one token");
   __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
@@ -1079,7 +1101,8 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       const int pair = lane + 32 * k;
       sum[k] = 0;
       if (!works || pair >= in.angles) continue;
-      sum[k] = grad.turning[(number * in.heads + head) * in.angles + pair];
+      const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
+      for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
       for (int later = chunks - 1; later > chunk; --later)
         sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
                                      pair];
@@ -1203,25 +1226,20 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
   if (in.items > 0) {
-    allow(walk_item<P, N, R, TURN, false>, 2 * stage);
-    walk_item<P, N, R, TURN, false>
-        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, grad, static_cast<int>(stage));
+    constexpr bool KEEP = R == 1;
+    allow(walk_item<P, N, R, TURN, KEEP>, 2 * stage);
+    walk_item<P, N, R, TURN, KEEP><<<(KEEP ? 2 : 1) * blocks.x, THREADS, 2 * stage, stream>>>(
+        in, saved, grad, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("walk_item");
   }
   if (in.sequences > 0) {
-    const dim3 grid((P * N / 2 + 255) / 256, static_cast<unsigned>(in.sequences * in.heads));
-    pass_gradients<TURN><<<grid, 256, 0, stream>>>(in, saved, grad);
+    const dim3 grid(P * N / 512, static_cast<unsigned>(in.sequences * in.heads));
+    pass_gradients<P, N, TURN, R == 1><<<grid, 256, 0, stream>>>(in, saved, grad);
     CISTRON_LAUNCH_CHECK("pass_gradients");
   }
   if (in.items == 0) return;
   const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
   if constexpr (R == 1) {
-    {
-      allow(walk_item<P, N, R, TURN, true>, 2 * stage);
-      walk_item<P, N, R, TURN, true>
-          <<<2 * blocks.x, THREADS, 2 * stage, stream>>>(in, saved, grad, static_cast<int>(stage));
-      CISTRON_LAUNCH_CHECK("walk_item");
-    }
     const int splits = scan_splits(in);
     const size_t size = ChunkRoom<P, N, TURN>(in.angles).total;
     allow(chunk_gradients<P, N, TURN>, size);
@@ -1257,10 +1275,12 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   if (TURN && in.angles > 0) {
     const dim3 grid(static_cast<unsigned>(in.items * spans),
                     (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
+    const int parts = R == 1 ? P / 8 : 1;
     if (in.angles <= 32)
-      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
+      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans, parts);
     else
-      turn_gradients<(N + 63) / 64><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans);
+      turn_gradients<(N + 63) / 64>
+          <<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans, parts);
     CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }

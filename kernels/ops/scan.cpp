@@ -143,7 +143,6 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   const bool turns = in.angles >= 0;
   auto gate = [&] { return at::empty({tokens, in.heads}, single); };
   Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-  Tensor dstates = at::empty_like(kept[0]);
   Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
   Tensor dx = places.dx.defined() ? places.dx
                                   : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
@@ -156,24 +155,27 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     return at::empty({tokens, in.groups * splits * width}, half);
   };
   Tensor db = sums_of(places.db), dc = sums_of(places.dc);
-  Tensor states, dstates_of, dbias, chunk_turning;
+  Tensor dstates, states, dstates_of, left, dbias, chunk_turning;
   if (single_rank) {
     states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
     dstates_of = at::empty_like(states);
+    left = at::empty({chunks, in.heads}, single);
     chunk_turning = at::empty({chunks, in.heads, angles}, single);
     if (turns) dbias = at::empty({chunks, in.heads, 2, in.state}, single);
+  } else {
+    dstates = at::empty_like(kept[0]);
   }
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
   Tensor dtheta = at::empty({parts, tokens, angles}, single);
   Tensor flow = at::empty({in.items, in.heads}, single);
-  Tensor turning = at::empty({in.items, in.heads, angles}, single);
+  Tensor turning = at::empty({in.items, in.heads, in.head_dim / 8, angles}, single);
   Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
   Tensor dskip = at::empty({single_rank ? chunks : in.items, in.heads}, single);
   Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
                           pointer<__nv_bfloat16>(local),
-                          pointer<__nv_bfloat16>(dstates),
+                          half_data(dstates),
                           pointer<float>(across),
                           pointer<float>(dangle),
                           pointer<float>(flow),
@@ -185,6 +187,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           dc.stride(0),
                           half_data(states),
                           half_data(dstates_of),
+                          float_target(left),
                           float_target(dbias),
                           float_target(chunk_turning),
                           pointer<float>(dtheta),
