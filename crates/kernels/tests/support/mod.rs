@@ -74,6 +74,8 @@ fn outcome(
 
 /// What an operator is held to.
 pub struct Limits {
+    /// Error of the operator itself in fp32; infinite where it has no such form.
+    pub single: f64,
     /// Error of outputs that are fp32, and of their gradients in fp32.
     pub fp32: f64,
     /// Error of what is rounded to bf16, or made from such.
@@ -84,7 +86,8 @@ pub struct Limits {
 
 /// Holds `fused` to `plain`, which runs on the same values in fp64, and to its own bits in
 /// a second run. Nothing may be much further off than `plain` is in the kinds of the inputs
-/// on the GPU, unless it is within the limit of fp32.
+/// on the GPU, unless it is within the limit of fp32. In fp32 on the GPU the operator is held
+/// to fp64 alone.
 pub fn check(
     name: &str,
     inputs: &[Leaf],
@@ -106,6 +109,10 @@ pub fn check(
     let got = outcome(&given(), &weights, fused);
     let again = outcome(&given(), &weights, fused);
     let rounded = outcome(&given(), &weights, plain);
+    let single = limits.single.is_finite().then(|| {
+        let leaves: Vec<Tensor> = inputs.iter().map(|l| l.on(CUDA, Kind::Float)).collect();
+        outcome(&leaves, &weights, fused)
+    });
     let mut problems = Vec::new();
     for (i, expected) in expected.iter().enumerate() {
         let (error, theirs) = (distance(&got[i], expected), distance(&rounded[i], expected));
@@ -117,7 +124,13 @@ pub fn check(
             Kind::BFloat16 => limits.bf16,
             _ => limits.bf16.max(limits.fp32),
         };
-        eprintln!("{name}: {what}: {error:.2e}, plain {theirs:.2e}");
+        let fp32 = single
+            .as_ref()
+            .map_or(0.0, |all| distance(&all[i], expected));
+        eprintln!("{name}: {what}: {error:.2e}, plain {theirs:.2e}, in fp32 {fp32:.2e}");
+        if fp32.is_nan() || fp32 >= limits.single {
+            problems.push(format!("{what} is {fp32:e} away in fp32"));
+        }
         let worse = error > limits.fp32 && error > limits.times * theirs;
         // NaN fails as well.
         if error.is_nan() || error >= limit || worse {
