@@ -73,14 +73,14 @@ struct ScanGradients {
   __nv_bfloat16* dstates;  // scratch [items + sequences, heads, head_dim, state], with ranks above 1
   float* across;           // scratch [tokens, heads]
   float* dangle;           // scratch [tokens, heads, angles]
-  float* flow;  // scratch [items, heads], with ranks above 1: what flows over an item's end
-  float* turning;  // scratch [items, heads, head_dim / 8, angles]: the same of the angle, in parts
+  float* turning;  // scratch [items, heads, head_dim / 8, angles]: what turns over an item's end, in parts
   ScanGradientRows dx;
   // [tokens, groups, splits, rank, state], tokens db_token and dc_token elements apart: sums over
   // the heads of a split.
   __nv_bfloat16 *db, *dc;
   std::int64_t db_token, dc_token;
-  __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state], with rank 1
+  // scratch [chunks, heads, head_dim, state]; dstates_of with rank 1
+  __nv_bfloat16 *states, *dstates_of;
   float* left;               // scratch [chunks, heads], with rank 1
   float* dbias;              // [chunks, heads, 2, state]: of b and c, with rank 1 and angles
   float* chunk_turning;      // scratch [chunks, heads, angles], with rank 1

@@ -2,9 +2,9 @@
 // gradient of the log-decay at a token is everything that flows past it: the part of E
 // with s before and t at or after it. Within a chunk that is a difference of row and
 // column sums of the very same E. What flows over a chunk's ends is summed by where it comes
-// from and goes to: as a running difference of what is put into the carried state and read
-// from it, as ranks above one still have it, roundings of a whole item would add up, and the
-// sum over tokens that a bias or a decay rate takes would be several per cent off.
+// from and goes to: in a running difference of what is put into the carried state and read
+// from it roundings of a whole item would add up, and the sum over tokens that a bias or a
+// decay rate takes would be several per cent off.
 #include "scan_common.cuh"
 #include "scan_launch.cuh"
 
@@ -188,6 +188,7 @@ __host__ __device__ constexpr size_t turning_bytes() {
 }
 
 // Gradient of C, first to last chunk: the forward scan with dy as query, x as key, B as value.
+// Writes the states before each chunk.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInputs in, ScanSaved saved,
                                                               ScanGradients grad) {
@@ -223,6 +224,7 @@ __global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInp
       __syncthreads();
       state.write(s);
     }
+    state.write_out(grad.states + (chunk * static_cast<int64_t>(in.heads) + head) * (P * N));
     load_tile<N, R>(q, in.c, group, token, tokens);
     load_tile<N, R>(k, in.b, group, token, tokens);
     load_tile<P, R>(v, in.x, head, token, tokens);
@@ -351,17 +353,15 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
   StatePart<P, N> state;
   float dskip = 0;
 
-  // What flows over the end of the item, in decay and in angle, and the gradient of the
-  // state there in the item's own angles.
-  float flow = 0;
+  // What turns over the end of the item, and the gradient of the state there in the item's own
+  // angles.
   {
     const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
     state.read(grad.dstates + slot);
     float* columns_of = turning;  // [P][N/2]: fits in p, g and what follows only for P <= 64
     state.each([&](float& a, float& b, int r, int c) {
-      const float2 h = unpack(word(saved.states + slot + r * N + c));
-      flow += h.x * a + h.y * b;
       if (TURN) {
+        const float2 h = unpack(word(saved.states + slot + r * N + c));
         columns_of[r * (N / 2) + c / 2] = h.x * b - h.y * a;
         if (c / 2 < in.angles) {
           float sine, cosine;
@@ -372,14 +372,7 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
         }
       }
     });
-    for (int step = 16; step > 0; step /= 2) flow += __shfl_xor_sync(~0u, flow, step);
-    if (lane == 0) scratch[warp] = flow;
     __syncthreads();
-    if (threadIdx.x == 0) {
-      flow = 0;
-      for (int w = 0; w < 8; ++w) flow += scratch[w];
-      grad.flow[number * in.heads + head] = flow;
-    }
     if (TURN)
       for (int i = threadIdx.x; i < in.angles; i += THREADS) {
         float sum = 0;
@@ -520,6 +513,15 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
     }
     dk.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(q, column), row, ROWS);
     dk.scale_rows(weight[0], weight[1]);
+    // What flows from before the chunk to after it.
+    float past = 0;
+    const int64_t before = (item.chunk + index) * static_cast<int64_t>(in.heads) + head;
+    state.each([&](float& a, float& b, int r, int c) {
+      const float2 h = unpack(word(grad.states + before * (P * N) + at<N, P>(r, c)));
+      past += h.x * a + h.y * b;
+    });
+    for (int step = 16; step > 0; step /= 2) past += __shfl_xor_sync(~0u, past, step);
+    if (lane == 0) scratch[warp] = past * power_of_two(end);
     state.scale(power_of_two(end));
     state.accumulate(w, q);
     __syncthreads();  // p, g, v and other warps' parts of k are free from here on
@@ -553,22 +555,40 @@ __global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanS
           for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TABLE<N> + i];
           grad.dangle[((token + t) * in.heads + head) * in.angles + i] += sum;
         }
-    if (threadIdx.x < chunk_tokens<R>() && threadIdx.x < tokens) {
+    if (threadIdx.x < 32) {
+      // A lane has a token. `later` flows from before the chunk, or from an earlier token, to this
+      // token or a later one of the chunk; `earlier` from an earlier one of the chunk over its end.
       const int t = threadIdx.x;
+      const bool valid = t < chunk_tokens<R>() && t < tokens;
       const int64_t index = (token + t) * in.heads + head;
-      float from = 0, same = 0, to = 0;
+      float column = 0, put_in = 0, same = 0, later = 0, earlier = 0;
+      if (valid) {
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int i = t * R + r;
-        from += columns[i] + columns[ROWS + i] + put[i] + put[ROWS + i];
-        same += diagonal[i] + diagonal[ROWS + i];
+        for (int r = 0; r < R; ++r) {
+          const int i = t * R + r;
+          column += columns[i] + columns[ROWS + i];
+          put_in += put[i] + put[ROWS + i];
+          same += diagonal[i] + diagonal[ROWS + i];
 #pragma unroll
-        for (int tile = 0; tile < 4; ++tile) to += rows[tile * ROWS + i];
+          for (int tile = 0; tile < 4; ++tile) later += rows[tile * ROWS + i];
+        }
+        later += grad.across[index] - gates.weight[t * R] * column;
+        earlier = gates.weight[t * R] * put_in;
       }
-      grad.dweight[index] = from;
-      grad.dgamma[index] = same;
-      // Summed from the end of the item by gate_gradients.
-      grad.dlog_decay[index] = to + grad.across[index] - gates.weight[t * R] * from;
+      float after = later, before = earlier, past = 0;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const float up = __shfl_down_sync(~0u, after, step);
+        const float down = __shfl_up_sync(~0u, before, step);
+        if (lane + step < 32) after += up;
+        if (lane >= step) before += down;
+      }
+      for (int w = 0; w < 8; ++w) past += scratch[w];
+      if (valid) {
+        grad.dweight[index] = column + put_in;
+        grad.dgamma[index] = same;
+        grad.dlog_decay[index] = past + (before - earlier) + after;
+      }
     }
   }
   __syncthreads();
@@ -1047,28 +1067,6 @@ __global__ void __launch_bounds__(THREADS, 2)
   }
 }
 
-// With ranks above one: sums the gradients of the log-decays from the end of each item, a
-// thread a head.
-__global__ void __launch_bounds__(128) gate_gradients(ScanInputs in, ScanGradients grad) {
-  const int64_t index = blockIdx.x * 128LL + threadIdx.x;
-  if (index >= in.items * in.heads) return;
-  const ScanItem item = in.item[index / in.heads];
-  float* values = grad.dlog_decay + item.start * in.heads + index % in.heads;
-  constexpr int AHEAD = 16;
-  float sum = grad.flow[index];
-  for (int last = item.tokens - 1; last >= 0; last -= AHEAD) {
-    float value[AHEAD];
-#pragma unroll
-    for (int j = 0; j < AHEAD; ++j)
-      value[j] = last - j >= 0 ? values[static_cast<int64_t>(last - j) * in.heads] : 0.0f;
-#pragma unroll
-    for (int j = 0; j < AHEAD; ++j) {
-      sum += value[j];
-      if (last - j >= 0) values[static_cast<int64_t>(last - j) * in.heads] = sum;
-    }
-  }
-}
-
 // Sums eight values over all lanes; each lane ends with the sum of number lane / 4.
 __device__ __forceinline__ float sum_eight(float (&value)[8]) {
   sum_columns(value);
@@ -1264,11 +1262,6 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
       key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
       CISTRON_LAUNCH_CHECK("key_gradients");
     }
-  }
-  if (R > 1) {
-    const int64_t threads = in.items * in.heads;
-    gate_gradients<<<static_cast<unsigned>((threads + 127) / 128), 128, 0, stream>>>(in, grad);
-    CISTRON_LAUNCH_CHECK("gate_gradients");
   }
   // Chunk by chunk where sums over chunks are there.
   const int span = R == 1 ? ROWS : 1 << 30, spans = R == 1 ? per_item : 1;

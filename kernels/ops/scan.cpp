@@ -155,9 +155,9 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     return at::empty({tokens, in.groups * splits * width}, half);
   };
   Tensor db = sums_of(places.db), dc = sums_of(places.dc);
-  Tensor dstates, states, dstates_of, left, dbias, chunk_turning;
+  Tensor states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
+  Tensor dstates, dstates_of, left, dbias, chunk_turning;
   if (single_rank) {
-    states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
     dstates_of = at::empty_like(states);
     left = at::empty({chunks, in.heads}, single);
     chunk_turning = at::empty({chunks, in.heads, angles}, single);
@@ -167,7 +167,6 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   }
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
   Tensor dtheta = at::empty({parts, tokens, angles}, single);
-  Tensor flow = at::empty({in.items, in.heads}, single);
   Tensor turning = at::empty({in.items, in.heads, in.head_dim / 8, angles}, single);
   Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
   Tensor dskip = at::empty({single_rank ? chunks : in.items, in.heads}, single);
@@ -178,7 +177,6 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           half_data(dstates),
                           pointer<float>(across),
                           pointer<float>(dangle),
-                          pointer<float>(flow),
                           pointer<float>(turning),
                           gradient_rows(dx, 2, 1),
                           pointer<__nv_bfloat16>(db),
