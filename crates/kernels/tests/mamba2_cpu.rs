@@ -157,6 +157,14 @@ impl Case {
         [out, conv::tail(&extended, &layout, taps), last]
     }
 
+    /// How far off output, tail and state may be. A norm over few values that are nearly zero
+    /// magnifies every rounding, the plain block's in fp32 too.
+    fn bounds(&self, before: Option<Before<'_>>) -> [f64; 3] {
+        let exact = self.plain(before, Kind::Double);
+        let plain = self.plain(before, Kind::Float);
+        std::array::from_fn(|i| 1e-5f64.max(3.0 * error(&plain[i], &exact[i])))
+    }
+
     /// Some of the tokens of the only sequence, after what came before.
     fn piece(&self, start: i64, length: i64, before: &[Tensor; 2]) -> Self {
         let clone = Tensor::shallow_clone;
@@ -211,8 +219,9 @@ proptest! {
         let case = Case::new(seed, &lengths, sizes);
         let before = on.then(|| case.before());
         let expected = case.plain(before, Kind::Double);
-        for (found, expected) in case.fused(before).iter().zip(&expected) {
-            prop_assert!(error(found, expected) < 1e-5, "{}", error(found, expected));
+        let bounds = case.bounds(before);
+        for ((found, bound), expected) in case.fused(before).iter().zip(bounds).zip(&expected) {
+            prop_assert!(error(found, expected) < bound, "{} {bound}", error(found, expected));
         }
     }
 
@@ -243,9 +252,10 @@ proptest! {
         let [first, between @ ..] = left.fused(Some(left.before()));
         let right = case.piece(cut, 150 - cut, &between);
         let [second, found_tail, found_state] = right.fused(Some(right.before()));
-        prop_assert!(error(&Tensor::cat(&[first, second], 0), &y) < 1e-5);
+        let bounds = case.bounds(Some(case.before()));
+        prop_assert!(error(&Tensor::cat(&[first, second], 0), &y) < bounds[0]);
         prop_assert_eq!(found_tail, tail);
-        prop_assert!(error(&found_state, &state) < 1e-5);
+        prop_assert!(error(&found_state, &state) < bounds[2]);
     }
 }
 
