@@ -5,22 +5,22 @@
 //! share of hashes that two genomes have in common follows the share of equal bases (Ondov
 //! et al. 2016, Mash, equation 4).
 
-use std::collections::BTreeSet;
-
+use finch::distance::raw_distance;
+use finch::sketch_schemes::mash::MashSketcher;
+use finch::sketch_schemes::{KmerCount, SketchScheme};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::{Corpus, CorpusError, Split};
-use crate::alphabet::Alphabet;
 
 /// Length of a k-mer, bases.
-const K: usize = 21;
+const K: u8 = 21;
 /// Hashes kept of each genome.
 const SKETCH: usize = 2000;
-/// The bits of a k-mer, two a base.
-const MASK: u64 = (1 << (2 * K)) - 1;
+/// Seed of the hashes, Mash's own.
+const SEED: u64 = 42;
 /// Bases read at a time.
-const PIECE: u64 = 1 << 16;
+const PIECE: u64 = 1 << 20;
 
 /// Two genomes that are nearly the same.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,18 +87,20 @@ impl Corpus {
         Ok(all.filter(|(.., identity)| *identity >= least).collect())
     }
 
-    fn sketch(&self, genome: usize) -> Result<BTreeSet<u64>, CorpusError> {
-        let mut sketch = Sketch::default();
+    /// The smallest hashes of a genome's k-mers, each the same as its reverse complement.
+    fn sketch(&self, genome: usize) -> Result<Vec<KmerCount>, CorpusError> {
+        let mut sketch = MashSketcher::new(SKETCH, K, SEED);
         let mut bases = Vec::new();
         for i in 0..self.genomes()[genome].contigs.len() {
             let contig = self.contig(genome, i);
-            sketch.begin_contig();
             for start in (0..contig.len()).step_by(PIECE as usize) {
-                contig.read(start..contig.len().min(start + PIECE), &mut bases)?;
-                sketch.add(&bases);
+                // k-mers that begin in this piece end in the next.
+                let end = contig.len().min(start + PIECE + u64::from(K) - 1);
+                contig.read(start..end, &mut bases)?;
+                sketch.process(&bases.as_slice());
             }
         }
-        Ok(sketch.smallest)
+        Ok(sketch.to_vec())
     }
 }
 
@@ -130,72 +132,13 @@ pub(super) fn representative(cluster: &[usize], of: impl Fn(usize) -> (Split, u6
         .expect("a cluster has a genome at least")
 }
 
-/// Gathers the smallest hashes of k-mers, each the same as its reverse complement.
-#[derive(Default)]
-struct Sketch {
-    smallest: BTreeSet<u64>,
-    /// Hashes from here on are too large.
-    limit: Option<u64>,
-    forward: u64,
-    reverse: u64,
-    /// Bases since the contig began or since the last that was not A, C, G or T.
-    filled: usize,
-}
-
-impl Sketch {
-    fn begin_contig(&mut self) {
-        self.filled = 0;
-    }
-
-    fn add(&mut self, bases: &[u8]) {
-        for &base in bases {
-            let code = u64::from(Alphabet::Dna.encode(base));
-            if code > 3 {
-                self.filled = 0;
-                continue;
-            }
-            self.forward = (self.forward << 2 | code) & MASK;
-            self.reverse = self.reverse >> 2 | (3 - code) << (2 * (K - 1));
-            self.filled += 1;
-            if self.filled >= K {
-                let hash = mix(self.forward.min(self.reverse));
-                if self.limit.is_none_or(|limit| hash < limit) {
-                    self.keep(hash);
-                }
-            }
-        }
-    }
-
-    fn keep(&mut self, hash: u64) {
-        self.smallest.insert(hash);
-        if self.smallest.len() > SKETCH {
-            self.smallest.pop_last();
-        }
-        if self.smallest.len() == SKETCH {
-            self.limit = self.smallest.last().copied();
-        }
-    }
-}
-
-/// Scatters k-mers: the finaliser of SplitMix64, which maps distinct values to distinct ones.
-fn mix(value: u64) -> u64 {
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
-}
-
 /// Estimated share of equal bases of two genomes.
-fn identity(one: &BTreeSet<u64>, other: &BTreeSet<u64>) -> f64 {
-    let union: Vec<&u64> = one.union(other).take(SKETCH).collect();
-    let shared = union
-        .iter()
-        .filter(|hash| one.contains(hash) && other.contains(hash));
-    let shared = shared.count() as f64;
-    if shared == 0.0 {
+fn identity(one: &[KmerCount], other: &[KmerCount]) -> f64 {
+    let (_, jaccard, shared, _) = raw_distance(one, other, 0.0);
+    if shared == 0 {
         return 0.0;
     }
-    let jaccard = shared / union.len() as f64;
-    (1.0 + (2.0 * jaccard / (1.0 + jaccard)).ln() / K as f64).max(0.0)
+    (1.0 + (2.0 * jaccard / (1.0 + jaccard)).ln() / f64::from(K)).max(0.0)
 }
 
 #[cfg(test)]
@@ -203,6 +146,13 @@ mod tests {
     use super::*;
     use crate::corpus::CorpusBuilder;
     use crate::revcomp;
+
+    /// Scatters values: the finaliser of SplitMix64.
+    fn mix(value: u64) -> u64 {
+        let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ value >> 31
+    }
 
     /// Bases from a fixed congruential sequence.
     fn random(len: usize, mut seed: u64) -> Vec<u8> {
@@ -224,54 +174,44 @@ mod tests {
         bases
     }
 
-    fn sketch(bases: &[u8], piece: usize) -> BTreeSet<u64> {
-        let mut sketch = Sketch::default();
-        sketch.begin_contig();
-        bases.chunks(piece).for_each(|part| sketch.add(part));
-        sketch.smallest
+    fn sketch(bases: &[u8]) -> Vec<KmerCount> {
+        let mut sketch = MashSketcher::new(SKETCH, K, SEED);
+        sketch.process(&bases);
+        sketch.to_vec()
+    }
+
+    /// The hashes that a corpus of one genome, of these contigs, has.
+    fn hashes(contigs: &[&[u8]]) -> Vec<u64> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("g.fna");
+        let text: Vec<u8> = contigs
+            .iter()
+            .enumerate()
+            .flat_map(|(i, bases)| [format!(">{i}\n").as_bytes(), bases, b"\n"].concat())
+            .collect();
+        std::fs::write(&path, text).unwrap();
+        let builder = CorpusBuilder::new().fasta(path);
+        let corpus = builder.build(&folder.path().join("corpus")).unwrap();
+        let sketch = corpus.sketch(0).unwrap();
+        sketch.iter().map(|kmer| kmer.hash).collect()
     }
 
     #[test]
     fn strand_and_pieces_do_not_matter() {
-        let bases = random(20_000, 1);
-        let whole = sketch(&bases, 20_000);
+        let bases = random(2 * PIECE as usize + 30, 1);
+        let whole: Vec<u64> = sketch(&bases).iter().map(|kmer| kmer.hash).collect();
         assert_eq!(whole.len(), SKETCH);
-        assert_eq!(whole, sketch(&bases, 7));
-        assert_eq!(whole, sketch(&revcomp(&bases), 100));
-        assert_eq!(identity(&whole, &whole), 1.0);
+        assert_eq!(whole, hashes(&[&bases]));
+        assert_eq!(whole, hashes(&[&revcomp(&bases)]));
     }
 
     #[test]
-    fn a_sketch_is_the_smallest_hashes() {
-        let bases = random(6_000, 3);
-        let hashes: BTreeSet<u64> = bases
-            .windows(K)
-            .map(|kmer| {
-                let code = |bases: &[u8]| {
-                    let codes = bases.iter().map(|base| Alphabet::Dna.encode(*base));
-                    codes.fold(0, |all, code| all << 2 | u64::from(code))
-                };
-                mix(code(kmer).min(code(&revcomp(kmer))))
-            })
-            .collect();
-        let smallest: BTreeSet<u64> = hashes.into_iter().take(SKETCH).collect();
-        assert_eq!(sketch(&bases, 1000), smallest);
-    }
-
-    #[test]
-    fn other_codes_break_kmers() {
-        let bases = [b"A".repeat(K - 1), b"N".repeat(50), b"C".repeat(K)].concat();
-        assert_eq!(sketch(&bases, 9), BTreeSet::from([mix((1 << (2 * K)) / 3)]));
-    }
-
-    #[test]
-    fn no_kmer_spans_two_contigs() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("g.fna");
-        std::fs::write(&path, format!(">x\n{}\n>y\nC\n", "A".repeat(K))).unwrap();
-        let builder = CorpusBuilder::new().fasta(path);
-        let corpus = builder.build(&folder.path().join("corpus")).unwrap();
-        assert_eq!(corpus.sketch(0).unwrap(), BTreeSet::from([mix(0)]));
+    fn no_kmer_spans_two_contigs_or_other_codes() {
+        let k = usize::from(K);
+        let a = b"A".repeat(k);
+        let broken = [&a[1..], &b"N".repeat(50), &b"C".repeat(k - 1)].concat();
+        assert_eq!(hashes(&[&a, &broken, b"C"]), hashes(&[&a]));
+        assert_eq!(hashes(&[&a]).len(), 1);
     }
 
     #[test]
@@ -287,17 +227,18 @@ mod tests {
     #[test]
     fn identity_is_estimated() {
         let bases = random(300_000, 5);
-        let one = sketch(&bases, 1 << 16);
+        let one = sketch(&bases);
+        assert_eq!(identity(&one, &one), 1.0);
         for one_in in [100, 30, 15] {
-            let other = sketch(&mutated(&bases, one_in), 1 << 16);
+            let other = sketch(&mutated(&bases, one_in));
             let expected = 1.0 - 1.0 / one_in as f64;
             assert!(
                 (identity(&one, &other) - expected).abs() < 0.005,
                 "{one_in}"
             );
         }
-        assert!(identity(&one, &sketch(&random(300_000, 6), 1 << 16)) < 0.8);
-        assert_eq!(identity(&one, &BTreeSet::new()), 0.0);
+        assert!(identity(&one, &sketch(&random(300_000, 6))) < 0.8);
+        assert_eq!(identity(&one, &[]), 0.0);
     }
 
     #[test]
