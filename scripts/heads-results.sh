@@ -9,6 +9,7 @@
 #   CISTRON   the binary                     [target/debug/cistron]
 #   JOBS      runs at a time                 [1]
 #   THREADS   threads of each                [2]
+#   DEVICE    where networks train          [cpu]
 #   SEEDS     seeds                          ["1 2 3"]
 #   FOLDS     folds of scans: numbers, all, or `seed` for one each, the first with seed 1   [all]
 #   BASELINES what is trained beside        [all]
@@ -18,7 +19,7 @@ data=$1
 out=$2
 cistron=${CISTRON:-target/debug/cistron}
 mkdir -p "$out/tables"
-export cistron data out THREADS=${THREADS:-2}
+export cistron data out THREADS=${THREADS:-2} DEVICE=${DEVICE:-cpu}
 
 # What the tables lack: wild types, and the mean bin of the lac promoter's reads.
 target() {
@@ -59,6 +60,8 @@ list() {
             echo "bgl3:random:$variant:$seed --table $data/bgl3_Romero2015_multimutant.tsv.gz --mutant-column variant --wild-type $bgl3 --target-column score"
         done
         echo "gb1-keep:random:position-ensemble:$seed $gb1 --where keep=True --ensemble 3"
+        echo "gb1-keep:random:position-96-ensemble:$seed $gb1 --where keep=True --d-model 96 --ensemble 3"
+        echo "gb1-all:random:position-ensemble:$seed $gb1 --choose-by r2 --epochs 18 --ensemble 3"
         echo "gb1-all:random:position-rank:$seed $gb1 --transform rank"
         echo "tem1:random:position-ensemble:$seed --table $data/BLAT_ECOLX_Stiffler_2015.csv.gz $scan --ensemble 5"
     done
@@ -71,7 +74,7 @@ one() {
     [ -s "$folder.tsv" ] && return
     variant=$(cut -d: -f3 <<<"$name")
     "$cistron" head train "$@" --baselines "${BASELINES:-all}" --variant "${variant%%-*}" --seed "${name##*:}" --threads "$THREADS" \
-        --device cpu --out "$folder" --force >"$folder.tmp" 2>"$folder.log" &&
+        --device "$DEVICE" --out "$folder" --force >"$folder.tmp" 2>"$folder.log" &&
         mv "$folder.tmp" "$folder.tsv" || echo "failed: $name, see $folder.log" >&2
 }
 export -f one
