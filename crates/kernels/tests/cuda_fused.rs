@@ -7,18 +7,9 @@ use cistron_kernels::chunk::{self, Weights};
 use cistron_kernels::dechunk::{Ceiling, Dechunk};
 use cistron_kernels::scan::Scan;
 use cistron_kernels::{Layout, Packed, attention, conv, entropy, linear, mamba2, norm, swiglu};
-use support::{CUDA, Limits, check, leaf, no_device, random};
+use support::{CUDA, HALF, Limits, ROUNDED, SINGLE, check, leaf, no_device, random};
 use tch::{Device, Kind, Tensor};
 
-const HALF: Kind = Kind::BFloat16;
-const SINGLE: Kind = Kind::Float;
-/// Results rounded to bf16, and sums of such.
-const ROUNDED: Limits = Limits {
-    single: 1e-5,
-    fp32: 2e-5,
-    bf16: 1.5e-2,
-    times: 2.0,
-};
 const EXACT: Limits = Limits {
     single: 1e-5,
     fp32: 2e-5,

@@ -5,18 +5,8 @@ mod support;
 
 use cistron_kernels::ssm::{Scan, Turn};
 use cistron_kernels::{Layout, conv, norm, rotary, swiglu};
-use support::{CUDA, Leaf, Limits, check, leaf, no_device, random};
+use support::{CUDA, HALF, Leaf, Limits, ROUNDED, SINGLE, check, leaf, no_device, random};
 use tch::{Device, Kind, Tensor};
-
-const HALF: Kind = Kind::BFloat16;
-const SINGLE: Kind = Kind::Float;
-/// Results rounded to bf16, with room for sums of rounded values.
-const ROUNDED: Limits = Limits {
-    single: 1e-5,
-    fp32: 2e-5,
-    bf16: 1.5e-2,
-    times: 2.0,
-};
 
 /// Turns pairs of neighbouring channels of `v` `[heads, rank, state]` by `angle` `[heads, pairs]`.
 fn turned(v: &Tensor, angle: &Tensor) -> Tensor {
@@ -142,12 +132,10 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
     check(
         &format!("scan {lengths:?} {sizes:?} {angles:?}"),
         &leaves,
-        // One rounding to bf16 is always allowed; theta's gradient takes many. In fp32 blocks
-        // take other operators.
+        // One rounding to bf16 is always allowed. In fp32 blocks take other operators.
         &Limits {
             single: f64::INFINITY,
             fp32: 4e-3,
-            bf16: 2.5e-2,
             ..ROUNDED
         },
         &|t| recurrence(t, lengths),

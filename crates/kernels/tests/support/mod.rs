@@ -4,6 +4,8 @@ use cistron_kernels::runtime;
 use tch::{Device, Kind, Tensor};
 
 pub const CUDA: Device = Device::Cuda(0);
+pub const HALF: Kind = Kind::BFloat16;
+pub const SINGLE: Kind = Kind::Float;
 
 pub fn no_device() -> bool {
     let none = runtime::cuda_devices() == 0 || !runtime::kernels_built();
@@ -83,6 +85,14 @@ pub struct Limits {
     /// How many times the error of the plain form an error may be.
     pub times: f64,
 }
+
+/// Results rounded to bf16, with room for sums of rounded values.
+pub const ROUNDED: Limits = Limits {
+    single: 1e-5,
+    fp32: 2e-5,
+    bf16: 1.5e-2,
+    times: 2.0,
+};
 
 /// Holds `fused` to `plain`, which runs on the same values in fp64, and to its own bits in
 /// a second run. Nothing may be much further off than `plain` is in the kinds of the inputs
