@@ -101,6 +101,20 @@ impl Network {
         }
     }
 
+    /// What is trained, `[K, B, outputs]`, K members each on its own error; with the ranks behind the values
+    /// where [`Network::ranks`] says so.
+    pub fn trained(&self, batch: &Batch, noise: Option<&Noise>) -> Tensor {
+        match self {
+            Self::Lyra(lyra, _) if lyra.config().members > 0 => lyra.members(&batch.letters, noise),
+            _ => self.forward(batch, noise).unsqueeze(0),
+        }
+    }
+
+    /// Whether it learns the ranks of values beside them.
+    pub fn ranks(&self) -> bool {
+        matches!(self, Self::Lyra(lyra, _) if lyra.config().ranks)
+    }
+
     /// Another handle on the same parameters, for a worker thread.
     #[must_use]
     pub fn shallow_clone(&self) -> Self {

@@ -18,7 +18,7 @@ use crate::folds::{self, Plan};
 use crate::network::Inputs;
 use crate::scale::{Scale, Transform};
 use crate::trainer::{Epoch, Training};
-use crate::view::{Margin, View};
+use crate::view::{FEW, Margin, View};
 use jobs::{Job, Kind};
 pub use result::{
     BaselineReport, FoldReport, MemberReport, Outcome, Prediction, Report, Spread, Summary,
@@ -34,6 +34,8 @@ pub enum Pool {
     Mean,
     /// Weighted by position, as a difference to the wild type.
     Position,
+    /// None: members read all positions, which are few.
+    Sites,
 }
 
 /// States of a backbone for every row of the dataset, and for the wild type.
@@ -324,14 +326,20 @@ fn shape(
                  lengths differ; use --variant lyra",
             ));
         }
-        Pool::Auto | Pool::Position if comparable => {
+        Pool::Sites if view.sites.is_empty() => {
+            return Err(data.error(format!(
+                "variant sites is for sequences of one length in which 2 to {FEW} positions vary, read alone; \
+                 use --variant auto"
+            )));
+        }
+        Pool::Auto | Pool::Position | Pool::Sites if comparable => {
             let length = match embedded {
                 Some(embedded) => embedded.states.size()[1],
                 None => view.of(&data.sequences[0]).len() as i64,
             };
             // Two tables of length x width beside the network: not for sequences so long that
             // these would be all of it.
-            if options.pool == Pool::Position || 2 * length * lyra.d_model <= 100_000 {
+            if options.pool != Pool::Auto || 2 * length * lyra.d_model <= 100_000 {
                 lyra.pooling = Pooling::Position;
                 lyra.length = Some(length);
             }
@@ -341,6 +349,14 @@ fn shape(
     let position = lyra.pooling == Pooling::Position;
     lyra.sites = position && !view.sites.is_empty();
     lyra.curve &= position;
+    if !(lyra.sites && lyra.nonlinear && matches!(options.pool, Pool::Auto | Pool::Sites)) {
+        lyra.members = 0;
+    }
+    if lyra.members > 0 {
+        lyra.ranks = options.task == Task::Regression;
+        (lyra.readout, lyra.depth, lyra.expansions) = (0, 0, Vec::new());
+        return Ok((view, lyra));
+    }
     if !position {
         lyra.readout = 0;
     }
@@ -358,6 +374,7 @@ fn shape(
 fn size(lyra: &LyraConfig) -> Result<(usize, usize), HeadError> {
     let network = cistron_model::lyra::Lyra::new(lyra, 0, Device::Cpu)?;
     let letters = if lyra.sites { lyra.d_input + 1 } else { 0 };
-    let positional = (2 + letters) * lyra.length.unwrap_or(0) * lyra.d_model;
+    let tables = if lyra.members > 0 { 1 } else { 2 };
+    let positional = (tables + letters) * lyra.length.unwrap_or(0) * lyra.d_model;
     Ok((network.params().count(), positional as usize))
 }

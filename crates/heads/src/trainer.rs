@@ -18,6 +18,7 @@ use crate::error::HeadError;
 use crate::metrics::{Choice, Metrics};
 use crate::network::{Inputs, Network};
 use crate::optimizer::AdamW;
+use crate::scale::{Scale, Transform};
 
 /// Shards of a batch.
 pub const SHARDS: usize = 2;
@@ -190,14 +191,24 @@ pub fn train(
     let Control { parallel, stop } = *control;
     let device = inputs.letters.device();
     let width = rows.targets.first().map_or(1, Vec::len) as i64;
-    let flat: Vec<f32> = rows
-        .targets
-        .iter()
-        .flatten()
-        .map(|&value| value as f32)
-        .collect();
+    let ranks: Vec<Scale> = match network.ranks() {
+        false => Vec::new(),
+        true => {
+            let train: Vec<&Vec<f64>> = rows.train.iter().map(|&row| &rows.targets[row]).collect();
+            Scale::fit_all(task, Transform::Rank, &train)
+        }
+    };
+    let learned = |row: &Vec<f64>| -> Vec<f32> {
+        let ranked = row.iter().zip(&ranks).map(|(&v, scale)| scale.forward(v));
+        row.iter()
+            .copied()
+            .chain(ranked)
+            .map(|v| v as f32)
+            .collect()
+    };
+    let flat: Vec<f32> = rows.targets.iter().flat_map(learned).collect();
     let targets = Tensor::from_slice(&flat)
-        .reshape([-1, width])
+        .reshape([rows.targets.len() as i64, -1])
         .to_device(device);
     let mut workers: Vec<Worker> = (0..SHARDS)
         .map(|shard| Worker {
@@ -281,7 +292,8 @@ pub fn train(
         if measured.len() >= Rows::FEWEST {
             let raw = raw(&mut workers, rows.validation, parallel);
             let index = index(rows.validation, device);
-            let loss = loss_of(&raw, &targets.index_select(0, &index), task, settings.huber);
+            let values = targets.index_select(0, &index).narrow(1, 0, width);
+            let loss = loss_of(&raw, &values, task, settings.huber);
             let score = Metrics::of(task, &activate(&raw, task), &measured).score(settings.choice);
             entry.validation_loss = Some(loss.double_value(&[]));
             entry.validation_score = Some(score);
@@ -375,8 +387,10 @@ fn gradients(
         let index = index(rows, worker.targets.device());
         let output = worker
             .network
-            .forward(&worker.inputs.batch(&index), Some(&worker.noise));
-        let targets = worker.targets.index_select(0, &index);
+            .trained(&worker.inputs.batch(&index), Some(&worker.noise));
+        let members = output.size()[0];
+        let output = output.flatten(0, 1);
+        let targets = worker.targets.index_select(0, &index).repeat([members, 1]);
         let loss = loss_of(&output, &targets, task, settings.huber) * (rows.len() as f64 / total);
         let leaves: Vec<Tensor> = worker
             .network

@@ -225,19 +225,48 @@ fn threads_change_nothing() {
 fn few_sites_are_read_alone() {
     let sites: Vec<(usize, u8)> = [2, 5, 6, 11, 17, 23, 28].map(|i| (i, b'C')).into();
     let data = table(30, &sites, 300, |c| c(2) * c(28) + c(5) - c(11) * c(17));
-    let mut options = options(Pool::Position, |lyra| {
-        (lyra.readout, lyra.curve) = (16, true);
-        lyra.expansions = Vec::new();
+    let run = |pool: Pool| {
+        let mut options = options(pool, |lyra| {
+            (lyra.readout, lyra.curve, lyra.members) = (16, true, 3);
+            lyra.expansions = Vec::new();
+        });
+        (options.margin, options.training.epochs) = (Margin::Auto, 3);
+        let outcome = train(&data, &options);
+        let description = &outcome.description;
+        assert_eq!(description.view.sites, [2, 5, 6, 11, 17, 23, 28]);
+        assert_eq!(
+            (description.lyra.length, description.lyra.sites),
+            (Some(7), true)
+        );
+        saved_heads_predict_the_same(&outcome, &data);
+        outcome.description.lyra
+    };
+    let position = run(Pool::Position);
+    assert_eq!((position.members, position.expansions), (0, vec![1.0, 2.0]));
+    for pool in [Pool::Auto, Pool::Sites] {
+        let sites = run(pool);
+        assert_eq!((sites.members, sites.ranks, sites.depth), (3, true, 0));
+    }
+}
+
+/// Members of one network find a product of four sites, which pairs do not.
+#[test]
+fn members_learn_a_product_of_four_sites() {
+    let sites: Vec<(usize, u8)> = (0..9).map(|i| (i, b"CDEFGHIKL"[i])).collect();
+    let data = table(9, &sites, 1_200, |c| {
+        c(0) - c(3) + 0.5 * c(5) + 6.0 * c(1) * c(4) * c(7) * c(8)
     });
-    (options.margin, options.training.epochs) = (Margin::Auto, 3);
+    let mut options = options(Pool::Sites, |lyra| (lyra.curve, lyra.members) = (true, 4));
+    (options.margin, options.training.epochs) = (Margin::Auto, 80);
+    options.baselines = vec![Baseline::PairwiseRidge];
     let outcome = train(&data, &options);
-    let description = &outcome.description;
-    assert_eq!(description.view.sites, [2, 5, 6, 11, 17, 23, 28]);
-    assert_eq!(
-        (description.lyra.length, description.lyra.sites),
-        (Some(7), true)
-    );
-    assert_eq!(description.lyra.expansions, [1.0, 2.0]);
+    let fold = &outcome.report.folds[0];
+    let head = fold.head.r2.expect("R2");
+    let pairs = fold.baselines[0].test.r2.expect("R2");
+    assert!(head > 0.95 && pairs < 0.9, "{head} beside {pairs} of pairs");
+}
+
+fn saved_heads_predict_the_same(outcome: &Outcome, data: &Dataset) {
     let genotypes: Vec<Genotype> = outcome
         .predictions
         .iter()
@@ -250,7 +279,7 @@ fn few_sites_are_read_alone() {
             changed.map(|i| (i, row[i])).collect()
         })
         .collect();
-    let loaded = predict(&outcome, &data, &genotypes);
+    let loaded = predict(outcome, data, &genotypes);
     for (now, then) in loaded.iter().zip(&outcome.predictions) {
         assert!(
             (now - then.head[0]).abs() < 1e-5,

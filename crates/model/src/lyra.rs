@@ -14,6 +14,7 @@
 //! in GELU and GLU, of what the kernels K have gathered.
 
 mod config;
+mod mixer;
 mod noise;
 mod output;
 mod params;
@@ -30,6 +31,7 @@ use tch::{Device, Kind, Tensor};
 use crate::checkpoint::{TensorFile, write_tensors};
 use crate::error::ModelError;
 pub use config::{LyraConfig, Pooling};
+use mixer::Mixer;
 pub use noise::Noise;
 use output::Output;
 pub use params::{Group, LyraParams};
@@ -48,18 +50,28 @@ pub struct Lyra {
     encoder: (Tensor, Tensor),
     gated: Vec<Pgc>,
     blocks: Vec<Block>,
-    output: Output,
+    end: End,
     /// The weight of properties, with the properties of each letter.
     properties: Option<(Tensor, Tensor)>,
     position: Option<Position>,
     device: Device,
 }
 
+/// From the vectors of positions to outputs.
+#[derive(Debug)]
+enum End {
+    /// By way of one vector.
+    Pooled(Output),
+    /// By members that read all positions.
+    Members(Mixer),
+}
+
 /// What [`Pooling::Position`] adds, code and weights `[L, D]` each.
 #[derive(Debug)]
 struct Position {
     code: Tensor,
-    pool: Tensor,
+    /// Not with members.
+    pool: Option<Tensor>,
     /// `[L (d_input + 1), D]`: a vector for each letter, and for none, at each position.
     letters: Option<Tensor>,
 }
@@ -154,14 +166,17 @@ impl Lyra {
             encoder: pair("encoder"),
             gated: gated.collect(),
             blocks: (0..config.depth).map(block).collect(),
-            output: Output::new(&config, &params),
+            end: match config.members {
+                0 => End::Pooled(Output::new(&config, &params)),
+                _ => End::Members(Mixer::new(&config, &params)),
+            },
             properties: config.properties.then(|| {
                 let table = properties::table(config.d_input, device);
                 (params.tensor("properties.weight"), table)
             }),
             position: (config.pooling == Pooling::Position).then(|| Position {
                 code: params.tensor("position.weight"),
-                pool: params.tensor("pool.weight"),
+                pool: (config.members == 0).then(|| params.tensor("pool.weight")),
                 letters: config.sites.then(|| params.tensor("position.letters")),
             }),
             config,
@@ -258,6 +273,9 @@ impl Lyra {
         wild_type: Option<&Tensor>,
         noise: Option<&Noise>,
     ) -> Tensor {
+        if let End::Members(mixer) = &self.end {
+            return mixer.mean(&self.members(letters, noise));
+        }
         let mask = letters.ne(self.config.d_input);
         let mask = (!bool::try_from(mask.all()).unwrap_or(false))
             .then(|| mask.to_kind(Kind::Float).unsqueeze(-1));
@@ -270,13 +288,25 @@ impl Lyra {
                 );
                 self.readout(&x, mask.as_ref(), noise)
             }
-            Some(Position { pool, .. }) => {
+            Some(Position { code, .. }) => {
                 let wild_type = wild_type.expect("position pooling needs a wild type");
-                assert_eq!(letters.size()[1], pool.size()[0], "the wild type's length");
+                assert_eq!(letters.size()[1], code.size()[0], "the wild type's length");
                 // In one batch, so that windows are shared with the wild type.
                 let both = Tensor::cat(&[wild_type, letters], 0);
                 let x = self.mix(self.local_letters(&both, None), noise, Form::Auto);
                 self.readout(&x, None, noise)
+            }
+        }
+    }
+
+    /// Outputs of each member for letters as [`Lyra::letters`] reads them: `[K, B, d_output]`, with the ranks
+    /// behind the values where the configuration has them. K is 1 for a network without members.
+    pub fn members(&self, letters: &Tensor, noise: Option<&Noise>) -> Tensor {
+        match &self.end {
+            End::Pooled(_) => self.letters(letters, None, noise).unsqueeze(0),
+            End::Members(mixer) => {
+                let places = Tensor::arange(letters.size()[1], (Kind::Int64, self.device));
+                mixer.forward(&self.embed(letters, &places), noise)
             }
         }
     }
@@ -423,11 +453,17 @@ impl Lyra {
                 sum(x * mask) / count
             }
             (Pooling::Position, _, position) => {
-                let pool = &position.as_ref().expect("position pooling").pool;
+                let pool = position
+                    .as_ref()
+                    .and_then(|position| position.pool.as_ref());
+                let pool = pool.expect("position pooling");
                 let pooled = sum(x * pool);
                 pooled.narrow(0, 1, x.size()[0] - 1) - pooled.narrow(0, 0, 1)
             }
         };
-        self.output.forward(pooled, noise)
+        match &self.end {
+            End::Pooled(output) => output.forward(pooled, noise),
+            End::Members(_) => unreachable!("members pool nothing"),
+        }
     }
 }

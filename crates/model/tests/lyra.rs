@@ -71,6 +71,32 @@ fn initial_values_are_as_specified() {
     }
 }
 
+/// Gradients of `value` agree with finite differences along them.
+fn slopes(lyra: &Lyra, value: impl Fn() -> Tensor) {
+    value().backward();
+    for (name, tensor, _) in lyra.params().iter() {
+        let gradient = tensor.grad();
+        let norm = gradient.norm().double_value(&[]);
+        if norm < 1e-3 {
+            continue;
+        }
+        let along = &gradient / norm;
+        let step = 1e-2;
+        let at = |distance: f64| {
+            tch::no_grad(|| {
+                let mut moved = tensor.shallow_clone();
+                let _ = moved.g_add_(&(&along * distance));
+                let value = value().double_value(&[]);
+                let _ = moved.g_sub_(&(&along * distance));
+                value
+            })
+        };
+        let slope = (at(step) - at(-step)) / (2.0 * step);
+        let error = (slope - norm).abs() / norm;
+        assert!(error < 0.03, "{name}: slope {slope}, gradient {norm}");
+    }
+}
+
 /// Every pooling, direction and depth gives gradients that finite differences agree with.
 #[test]
 fn gradients_are_slopes() {
@@ -83,28 +109,7 @@ fn gradients_are_slopes() {
             lyra.forward_by(&x, None, None, Form::Direct)
                 .sum(Kind::Double)
         };
-        value().backward();
-        for (name, tensor, _) in lyra.params().iter() {
-            let gradient = tensor.grad();
-            let norm = gradient.norm().double_value(&[]);
-            if norm < 1e-3 {
-                continue;
-            }
-            let along = &gradient / norm;
-            let step = 1e-2;
-            let at = |distance: f64| {
-                tch::no_grad(|| {
-                    let mut moved = tensor.shallow_clone();
-                    let _ = moved.g_add_(&(&along * distance));
-                    let value = value().double_value(&[]);
-                    let _ = moved.g_sub_(&(&along * distance));
-                    value
-                })
-            };
-            let slope = (at(step) - at(-step)) / (2.0 * step);
-            let error = (slope - norm).abs() / norm;
-            assert!(error < 0.03, "{name}: slope {slope}, gradient {norm}");
-        }
+        slopes(&lyra, value);
     }
 }
 
@@ -211,6 +216,43 @@ fn position_pooling_does_not_depend_on_batch_mates() {
     }
 }
 
+fn members(change: impl FnOnce(&mut LyraConfig)) -> Lyra {
+    network(|config| {
+        (config.pooling, config.length) = (Pooling::Position, Some(4));
+        (config.sites, config.curve) = (true, true);
+        (config.depth, config.expansions) = (0, Vec::new());
+        change(config);
+    })
+}
+
+/// Members start apart, each row is alone, and the mean of their values is what is predicted.
+#[test]
+fn members_share_weights_and_not_outputs() {
+    let lyra = members(|config| (config.members, config.ranks) = (3, true));
+    let x = letters(50, 4, 6);
+    let all = lyra.members(&x, None);
+    assert_eq!(all.size(), [3, 50, 2]);
+    let values = all.narrow(-1, 0, 1);
+    let mean = values.mean_dim([0i64].as_slice(), false, Kind::Float);
+    assert_eq!(relative(&lyra.letters(&x, None, None), &mean), 0.0);
+    for k in [1, 2] {
+        assert!(relative(&values.get(0), &values.get(k)) > 0.1);
+    }
+    let alone = lyra.members(&x.narrow(0, 7, 1), None);
+    assert!(relative(&alone, &all.narrow(1, 7, 1)) < 1e-5);
+    // Of one more member there are signs, factors, biases and an output, and no other matrix.
+    let more = members(|config| (config.members, config.ranks) = (4, true));
+    let factors = (4 * 16 + 2 * 16) + 2 * ((16 + 2 * 64) + (32 + 2 * 16)) + 2 * (16 + 1);
+    assert_eq!(more.params().count() - lyra.params().count(), factors);
+}
+
+#[test]
+fn gradients_of_members_are_slopes() {
+    let lyra = members(|config| (config.members, config.ranks) = (2, true));
+    let x = letters(6, 4, 7);
+    slopes(&lyra, || lyra.members(&x, None).sum(Kind::Double));
+}
+
 #[test]
 fn wrong_shapes_are_refused() {
     let refused = |change: fn(&mut LyraConfig), key: &str| {
@@ -228,6 +270,8 @@ fn wrong_shapes_are_refused() {
     refused(|config| config.pooling = Pooling::Position, "length");
     refused(|config| config.sites = true, "sites");
     refused(|config| config.readout = -1, "readout");
+    refused(|config| config.members = 4, "members");
+    refused(|config| config.ranks = true, "ranks");
     refused(
         |config| (config.causal, config.bidirectional) = (true, true),
         "bidirectional",

@@ -65,6 +65,13 @@ pub struct LyraConfig {
     /// everywhere; with [`Pooling::Position`]. Not of the published network.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub sites: bool,
+    /// With `sites`: networks that read all sites at once and share all but a few factors, in place of
+    /// gated convolutions, state spaces and pooling; 0 for none. Not of the published network.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub members: i64,
+    /// With `members`: for each output one more, which learns the rank of the value.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ranks: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -92,6 +99,8 @@ impl Default for LyraConfig {
             readout: 0,
             curve: false,
             sites: false,
+            members: 0,
+            ranks: false,
         }
     }
 }
@@ -156,6 +165,16 @@ impl LyraConfig {
         }
         if self.sites && self.pooling != Pooling::Position {
             return refuse("sites", "goes with position pooling alone".into());
+        }
+        if !(0..=256).contains(&self.members) {
+            let problem = format!("{}; expected a number from 0 to 256", self.members);
+            return refuse("members", problem);
+        }
+        if self.members > 0 && !(self.sites && self.nonlinear) {
+            return refuse("members", "go with sites, and with nonlinearities".into());
+        }
+        if self.ranks && self.members == 0 {
+            return refuse("ranks", "go with members alone".into());
         }
         match (self.pooling, self.length) {
             (Pooling::Position, Some(length)) if length > 0 => Ok(()),

@@ -14,7 +14,7 @@ use super::params::LyraParams;
 pub(super) struct Output {
     decoder: (Tensor, Tensor),
     gated: Option<[Tensor; 3]>,
-    curve: Option<[Tensor; 4]>,
+    curve: Option<Curve>,
     dropout: f64,
 }
 
@@ -26,9 +26,7 @@ impl Output {
             gated: (config.readout > 0).then(|| {
                 ["in.weight", "in.bias", "out.weight"].map(|p| get(&format!("readout.{p}")))
             }),
-            curve: config.curve.then(|| {
-                ["heights", "rates", "shifts", "slope"].map(|p| get(&format!("curve.{p}")))
-            }),
+            curve: config.curve.then(|| Curve::new(params)),
             dropout: config.dropout,
         }
     }
@@ -49,12 +47,26 @@ impl Output {
         let y = x.linear(&self.decoder.0, Some(&self.decoder.1));
         match &self.curve {
             None => y,
-            Some([heights, rates, shifts, slope]) => {
-                let steps = (y.unsqueeze(-2) * rates.softplus() + shifts).tanh();
-                let over = [-2i64].as_slice();
-                let curve = (steps * heights.softplus()).sum_dim_intlist(over, false, Kind::Float);
-                slope.softplus() * y + curve
-            }
+            Some(curve) => curve.forward(&y),
         }
+    }
+}
+
+/// A monotone curve for each output.
+#[derive(Debug)]
+pub(super) struct Curve([Tensor; 4]);
+
+impl Curve {
+    pub fn new(params: &LyraParams) -> Self {
+        Self(["heights", "rates", "shifts", "slope"].map(|p| params.tensor(&format!("curve.{p}"))))
+    }
+
+    /// `[..., d_output]` to the same.
+    pub fn forward(&self, y: &Tensor) -> Tensor {
+        let [heights, rates, shifts, slope] = &self.0;
+        let steps = (y.unsqueeze(-2) * rates.softplus() + shifts).tanh();
+        let over = [-2i64].as_slice();
+        let curve = (steps * heights.softplus()).sum_dim_intlist(over, false, Kind::Float);
+        slope.softplus() * y + curve
     }
 }

@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{LyraConfig, Pooling};
+use super::mixer::LAYERS;
 use super::properties::PROPERTIES;
 use crate::checkpoint::TensorFile;
 use crate::error::ModelError;
@@ -37,6 +38,8 @@ enum Init {
     Frequencies,
     /// From -3 to 3 by row.
     Shifts,
+    /// 1 or -1.
+    Signs,
 }
 
 struct Spec {
@@ -143,6 +146,44 @@ pub(super) fn block(i: i64) -> String {
     }
 }
 
+/// Prefix of the `i`-th layer of [`Mixer`](super::mixer::Mixer).
+pub(super) fn mixer(i: i64) -> String {
+    format!("mixer.{i}")
+}
+
+/// What members have in place of gated convolutions, state spaces and readout.
+fn members(config: &LyraConfig, push: &mut impl FnMut(String, &[i64], Group, Init)) {
+    use Group::{Plain, Weight};
+    let (d, members) = (config.d_model, config.members);
+    let outputs = config.d_output * if config.ranks { 2 } else { 1 };
+    let (one, zero) = (Init::Constant(1.0), Init::Constant(0.0));
+    let mut shared = |name: String, output: i64, input: i64, read: Init| {
+        let weight = format!("{name}.weight");
+        push(weight, &[output, input], Weight, Init::FanIn(input));
+        push(format!("{name}.read"), &[members, input], Plain, read);
+        push(format!("{name}.write"), &[members, output], Plain, one);
+        push(format!("{name}.bias"), &[members, output], Plain, zero);
+    };
+    // Signs alone make members differ at first.
+    let sites = config.length.unwrap_or(0) * d;
+    shared("mixer.in".into(), d, sites, Init::Signs);
+    for i in 0..LAYERS {
+        shared(format!("{}.in", mixer(i)), 4 * d, d, one);
+        shared(format!("{}.out", mixer(i)), d, 2 * d, one);
+    }
+    for i in 0..LAYERS {
+        push(format!("{}.norm.weight", mixer(i)), &[d], Plain, one);
+    }
+    let (weight, bias) = ("mixer.decoder.weight", "mixer.decoder.bias");
+    push(
+        weight.into(),
+        &[members, d, outputs],
+        Weight,
+        Init::FanIn(d),
+    );
+    push(bias.into(), &[members, outputs], Plain, zero);
+}
+
 fn specs(config: &LyraConfig) -> Vec<Spec> {
     use Group::{Plain, Ssm, Weight};
     let mut specs = Vec::new();
@@ -171,7 +212,9 @@ fn specs(config: &LyraConfig) -> Vec<Spec> {
     for i in 0..config.depth {
         linear(&format!("{}s4d.output_linear.0", block(i)), 2 * d, d, &[1]);
     }
-    linear("decoder", config.d_output, d, &[]);
+    if config.members == 0 {
+        linear("decoder", config.d_output, d, &[]);
+    }
     for (i, &expansion) in config.expansions.iter().enumerate() {
         let (inner, pgc) = (config.inner(expansion), format!("pgc{}", i + 1));
         let taps = Init::FanIn(config.kernel_size);
@@ -209,11 +252,16 @@ fn specs(config: &LyraConfig) -> Vec<Spec> {
     if let (Pooling::Position, Some(length)) = (config.pooling, config.length) {
         let (code, small) = (Init::Normal(0.3), Init::Constant(0.25));
         push("position.weight".into(), &[length, d], Weight, code);
-        push("pool.weight".into(), &[length, d], Weight, small);
+        if config.members == 0 {
+            push("pool.weight".into(), &[length, d], Weight, small);
+        }
         if config.sites {
             let shape = [length * (config.d_input + 1), d];
             push("position.letters".into(), &shape, Weight, Init::Normal(0.1));
         }
+    }
+    if config.members > 0 {
+        members(config, &mut push);
     }
     if config.readout > 0 {
         let (hidden, init) = (config.readout, Init::FanIn(d));
@@ -258,6 +306,7 @@ impl Spec {
                     std * z
                 }
                 Init::StepSize => Uniform::new(1e-3f64.ln(), 1e-1f64.ln()).sample(&mut rng),
+                Init::Signs => f64::from(2 * Uniform::new(0, 2).sample(&mut rng) - 1),
                 Init::Shifts => 6.0 * (i / columns) as f64 / (CURVE - 1) as f64 - 3.0,
                 Init::Frequencies => std::f64::consts::PI * (i % columns) as f64,
             }

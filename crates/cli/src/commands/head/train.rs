@@ -51,13 +51,17 @@ enum FoldsArg {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum VariantArg {
-    /// Position where all sequences have one length of at most 780 letters, else lyra
+    /// Sites where at most 12 positions vary, position where all sequences have one length of at most
+    /// 780 letters, else lyra
     Auto,
     /// The published network: the mean over positions
     Lyra,
     /// This project's own: amino-acid properties, a code for each position, and a difference to the
     /// wild type that is weighted by position
     Position,
+    /// This project's own, where at most 12 positions vary: members of one network that read all of
+    /// these at once, by gated layers, and learn ranks beside values
+    Sites,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -207,6 +211,9 @@ pub struct Train {
     /// Convolutions that look to the left alone
     #[arg(long, help_heading = "Network")]
     causal: bool,
+    /// Members of one network, with variant sites
+    #[arg(long, value_name = "K", default_value = "4", value_parser = clap::value_parser!(i64).range(1..=256), help_heading = "Network")]
+    members: i64,
     /// Without gates, norms, nonlinearities and curve: an additive model
     #[arg(long, help_heading = "Network")]
     linear: bool,
@@ -424,6 +431,10 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
     };
     let position = !matches!(command.variant, VariantArg::Lyra);
     let curved = position && !command.linear;
+    let lyra_asked = command.depth != 1
+        || !command.expansions.is_empty()
+        || command.bidirectional
+        || command.causal;
     Ok(Options {
         task: match command.task {
             TaskArg::Regression => Task::Regression,
@@ -443,12 +454,18 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
             properties: position,
             readout: if curved { 64 } else { 0 },
             curve: curved,
+            // What is asked of convolutions and state spaces is for a network that has them.
+            members: match command.variant {
+                VariantArg::Auto if lyra_asked => 0,
+                _ => command.members,
+            },
             ..LyraConfig::default()
         },
         pool: match command.variant {
             VariantArg::Auto => Pool::Auto,
             VariantArg::Lyra => Pool::Mean,
             VariantArg::Position => Pool::Position,
+            VariantArg::Sites => Pool::Sites,
         },
         training: Training {
             epochs: command.epochs.unwrap_or(0),
