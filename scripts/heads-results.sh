@@ -44,13 +44,15 @@ list() {
     for seed in ${SEEDS:-1 2 3}; do
         tested=${FOLDS:-all}
         [ "$tested" != seed ] || tested=$((seed - 1))
-        for variant in position lyra; do
+        for variant in sites position lyra; do
             echo "gb1-keep:random:$variant:$seed $gb1 --where keep=True"
             for set in one two three; do
                 echo "gb1:$set-vs-rest:$variant:$seed $gb1 --split-column ${set}_vs_rest --validation-column ${set}_vs_rest_validation"
             done
-            echo "lac:given:$variant:$seed --table $lac --sequence-column x --target-column y --split-column set"
             echo "gb1-all:random:$variant:$seed $gb1 --choose-by r2 --epochs 18"
+        done
+        for variant in position lyra; do
+            echo "lac:given:$variant:$seed --table $lac --sequence-column x --target-column y --split-column set"
             for set in tem1=BLAT_ECOLX_Stiffler_2015 amie=AMIE_PSEAE_Wrenbeck_2017 vim2=A4GRB6_PSEAI_Chen_2020; do
                 for folds in random modulo contiguous; do
                     echo "${set%%=*}:$folds:$variant:$seed --table $data/${set#*=}.csv.gz $scan --folds $folds --test-fold $tested"
@@ -59,10 +61,9 @@ list() {
             echo "avgfp:random:$variant:$seed --table $data/avgfp_Sarkisyan2016_multimutant.tsv.gz --mutant-column variant --wild-type $gfp --target-column score"
             echo "bgl3:random:$variant:$seed --table $data/bgl3_Romero2015_multimutant.tsv.gz --mutant-column variant --wild-type $bgl3 --target-column score"
         done
-        echo "gb1-keep:random:position-ensemble:$seed $gb1 --where keep=True --ensemble 3"
-        echo "gb1-keep:random:position-96-ensemble:$seed $gb1 --where keep=True --d-model 96 --ensemble 3"
-        echo "gb1-all:random:position-ensemble:$seed $gb1 --choose-by r2 --epochs 18 --ensemble 3"
-        echo "gb1-all:random:position-rank:$seed $gb1 --transform rank"
+        echo "gb1-keep:random:sites-ensemble:$seed $gb1 --where keep=True --ensemble 3"
+        echo "gb1-all:random:sites-96:$seed $gb1 --choose-by r2 --epochs 18 --d-model 96"
+        echo "gb1-all:random:sites-rank:$seed $gb1 --transform rank --epochs 18"
         echo "tem1:random:position-ensemble:$seed --table $data/BLAT_ECOLX_Stiffler_2015.csv.gz $scan --ensemble 5"
     done
 }

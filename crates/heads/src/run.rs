@@ -25,6 +25,9 @@ pub use result::{
 };
 pub(crate) use result::{ensemble, width};
 
+/// Beyond this many rows members of a network on few sites need little dropout.
+const MANY: usize = 20_000;
+
 /// How positions become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
@@ -61,6 +64,9 @@ pub struct Options {
     pub lyra: LyraConfig,
     /// From positions to one vector.
     pub pool: Pool,
+    /// Chance of a channel to be left out; `None` for that of `lyra`, but less where members learn from many
+    /// rows.
+    pub dropout: Option<f64>,
     /// How to train; what is 0 is filled in.
     pub training: Training,
     /// Networks a fold.
@@ -137,7 +143,7 @@ pub fn run(
         first.train.sort_unstable();
         splits = vec![first];
     }
-    let (view, lyra) = shape(data, options, embedded, &mut notes)?;
+    let (view, mut lyra) = shape(data, options, embedded, &mut notes)?;
     if splits
         .iter()
         .any(|s| s.validation.len() < crate::trainer::Rows::FEWEST)
@@ -182,6 +188,11 @@ pub fn run(
         .unwrap_or(0);
     let letters = embedded.is_none().then(|| inputs.length());
     let training = options.training.clone().for_rows(rows, letters);
+    lyra.dropout = match options.dropout {
+        Some(dropout) => dropout,
+        None if lyra.members > 0 && rows > MANY => lyra.dropout.min(0.05),
+        None => lyra.dropout,
+    };
     let (parameters, positional) = size(&lyra)?;
     let mut folds = Vec::new();
     let mut learned: Vec<Vec<Vec<f64>>> = Vec::new();

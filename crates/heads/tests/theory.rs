@@ -62,6 +62,7 @@ fn options(pool: Pool, change: impl FnOnce(&mut LyraConfig)) -> Options {
         task: Task::Regression,
         lyra,
         pool,
+        dropout: None,
         training: Training {
             epochs: 40,
             batch: 32,
