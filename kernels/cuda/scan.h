@@ -70,8 +70,6 @@ struct ScanGradients {
   ScanRows dy;
   const float* dfinal;    // [sequences, heads, head_dim, state], or null
   __nv_bfloat16* local;    // scratch [items, heads, head_dim, state]
-  __nv_bfloat16* dstates;  // scratch [items + sequences, heads, head_dim, state], with ranks above 1
-  float* across;           // scratch [tokens, heads]
   float* dangle;           // scratch [tokens, heads, angles]
   float* turning;  // scratch [items, heads, head_dim / 8, angles]: what turns over an item's end, in parts
   ScanGradientRows dx;
@@ -79,14 +77,13 @@ struct ScanGradients {
   // the heads of a split.
   __nv_bfloat16 *db, *dc;
   std::int64_t db_token, dc_token;
-  // scratch [chunks, heads, head_dim, state]; dstates_of with rank 1
-  __nv_bfloat16 *states, *dstates_of;
-  float* left;               // scratch [chunks, heads], with rank 1
-  float* dbias;              // [chunks, heads, 2, state]: of b and c, with rank 1 and angles
-  float* chunk_turning;      // scratch [chunks, heads, angles], with rank 1
+  __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state]
+  float* left;               // scratch [chunks, heads]
+  float* dbias;              // [chunks, heads, 2, rank, state]: of b and c, with angles
+  float* chunk_turning;      // scratch [chunks, heads, angles]
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
-  float* dskip;              // partial sums [chunks, heads]; [items, heads] with a rank above 1
+  float* dskip;              // partial sums [chunks, heads]
   float* dinitial;           // [sequences, heads, head_dim, state], or null
 };
 
@@ -102,10 +99,9 @@ void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutput
 void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
                    cudaStream_t stream);
 
-// out[t, g, i] = sum over the heads of group g of in[t, h, i], for `width` values i. With
-// `slabs` also the sums over every SCAN_SLAB tokens: [slabs, heads, width]. Tokens of `out` are
-// `stride` elements apart, a multiple of 8.
-void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, std::int64_t stride, float* slabs,
+// out[t, g, i] = sum over the heads of group g of in[t, h, i], for `width` values i. Tokens of
+// `out` are `stride` elements apart, a multiple of 8.
+void scan_sum_heads(const __nv_bfloat16* in, __nv_bfloat16* out, std::int64_t stride,
                     std::int64_t tokens, int heads, int groups, int width, cudaStream_t stream);
 
 }  // namespace cistron::cuda

@@ -10,19 +10,19 @@
 
 namespace cistron::cuda {
 
-// Carries a state over the chunks of an item, with the next chunk on its way. Even blocks with
-// KEEP write the states before each chunk. The others make what the item's own outputs add to
-// the gradient of the state before it, and with KEEP write on the way what they add to that of
-// the state after each chunk, and the decay from there to the item's end: chunk_gradients adds
-// what comes from later items. States are written as tiles lie in shared memory.
-template <int P, int N, int R, bool TURN, bool KEEP>
+// Carries a state over the chunks of an item, with the next chunk on its way. Even blocks write
+// the states before each chunk. The others make what the item's own outputs add to the gradient
+// of the state before it, and write on the way what they add to that of the state after each
+// chunk, and the decay from there to the item's end: chunk_gradients adds what comes from later
+// items. States are written as tiles lie in shared memory.
+template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 3)
     walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
-  const bool back = !KEEP || (blockIdx.x & 1);
-  const int64_t block = KEEP ? blockIdx.x >> 1 : blockIdx.x;
+  const bool back = blockIdx.x & 1;
+  const int64_t block = blockIdx.x >> 1;
   const int head = block % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = block / in.heads;
   const ScanItem item = in.item[number];
@@ -51,7 +51,7 @@ __global__ void __launch_bounds__(THREADS, 3)
   const int steps = back ? chunks : chunks - 1;
   if (steps > 0) load(0);
   for (int step = 0;; ++step) {
-    if (KEEP && (!back || step < steps)) {
+    if (!back || step < steps) {
       const int64_t place = (item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) + head;
       state.write_out((back ? grad.dstates_of : grad.states) + place * (P * N));
       if (back && threadIdx.x == 0) grad.left[place] = decay;
@@ -83,9 +83,8 @@ __global__ void __launch_bounds__(THREADS, 3)
 
 // Gradients of the states after every item, last to first; a thread holds one pair of channels.
 // In the items' own angles they take the place of what the items added. A block has eight rows of
-// a panel, over which it sums what turns over each item's end; with ranks above one the gradients
-// in the angles of the items after are written instead.
-template <int P, int N, bool TURN, bool OWN>
+// a panel, over which it sums what turns over each item's end.
+template <int P, int N, bool TURN>
 __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved saved,
                                                       ScanGradients grad) {
   constexpr int SIZE = P * N / 2, AHEAD = 8;
@@ -102,7 +101,6 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
   float2 carry = grad.dfinal ? reinterpret_cast<const float2*>(grad.dfinal)[whole] : float2{0, 0};
   const int64_t first = in.first_item[sequence], last = in.first_item[sequence + 1];
   uint32_t* items = reinterpret_cast<uint32_t*>(grad.local);
-  uint32_t* after = reinterpret_cast<uint32_t*>(grad.dstates);
   const uint32_t* states = reinterpret_cast<const uint32_t*>(saved.states);
   // Of the state after an item, in the next one's angles.
   auto slot = [&](int64_t item) {
@@ -118,28 +116,25 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
       next[j] = items[row * SIZE + place];
       keep[j] = saved.decay[row];
       turn[j] = turns ? saved.turn[row * in.angles + pair] : 0.0f;
-      held[j] = turns && OWN ? states[slot(start - j)] : 0;
+      held[j] = turns ? states[slot(start - j)] : 0;
     }
 #pragma unroll
     for (int j = 0; j < AHEAD; ++j) {
       if (start - j < first) break;
-      if (!OWN) after[slot(start - j)] = pack(carry.x, carry.y);
       if (turns) {
-        if (OWN) {
-          const float2 h = unpack(held[j]);
-          turned[j][row & 7][here] = h.y * carry.x - h.x * carry.y;
-        }
+        const float2 h = unpack(held[j]);
+        turned[j][row & 7][here] = h.y * carry.x - h.x * carry.y;
         float sine, cosine;
         sine_cosine(turn[j], sine, cosine);
         carry = make_float2(carry.x * cosine - carry.y * sine, carry.x * sine + carry.y * cosine);
       }
-      if (OWN) items[((start - j) * in.heads + head) * SIZE + place] = pack(carry.x, carry.y);
+      items[((start - j) * in.heads + head) * SIZE + place] = pack(carry.x, carry.y);
       const float2 add = unpack(next[j]);
       const float decay = power_of_two(keep[j]);
       carry.x = fmaf(carry.x, decay, add.x);
       carry.y = fmaf(carry.y, decay, add.y);
     }
-    if (TURN && OWN) {
+    if (TURN) {
       __syncthreads();
       const int64_t item = start - (threadIdx.x >> 5);
       const int of = panel * 32 + lane;
@@ -163,453 +158,16 @@ __device__ __forceinline__ void turn_back(float& a, float& b, __half2 turn) {
   a = x;
 }
 
-// Adds the same-token part of a gradient: sum over ranks of block[row][rank] * other row.
-template <int N, int R, bool ACROSS>
-__device__ __forceinline__ void add_same_token(float& a, float& b, int row, int column,
-                                               const Elements<N>& place, int f, int h,
-                                               const float* block, const bf16* other, float by) {
-  const int t = row / R;
-#pragma unroll
-  for (int r = 0; r < R; ++r) {
-    const int other_row = t * R + r;
-    const float weight = by * (ACROSS ? block[other_row * R + row % R] : block[row * R + r]);
-    const float2 v = unpack(word(other + at<N>(other_row, column)));
-    a = fmaf(weight, v.x, a);
-    b = fmaf(weight, v.y, b);
-  }
-}
-
-// Room for what the angles follow from, later for what turns each row.
-template <int N, int R>
-__host__ __device__ constexpr size_t turning_bytes() {
-  const size_t rows = ROWS * TABLE<N> * sizeof(float);
-  const size_t turns = sizeof(Turns<N, R>) + chunk_tokens<R>() * (N / 2) * sizeof(float);
-  return rows > turns ? rows : turns;
-}
-
-// Gradient of C, first to last chunk: the forward scan with dy as query, x as key, B as value.
-// Writes the states before each chunk.
-template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, TURN ? 2 : 3) query_gradients(ScanInputs in, ScanSaved saved,
-                                                              ScanGradients grad) {
-  extern __shared__ __align__(1024) char memory[];
-  bf16* q = reinterpret_cast<bf16*>(memory);
-  bf16* k = q + ROWS * N;
-  bf16* v = k + ROWS * N;
-  bf16* o = v + ROWS * P;
-  bf16* s = o + ROWS * P;
-  bf16* g = s + P * N;
-  Gates& gates = *reinterpret_cast<Gates*>(g + ROWS * ROWS);
-  float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
-  float* across = block + ROWS * R;                    // [2][64]
-  __half2* table = reinterpret_cast<__half2*>(across + 2 * ROWS);
-  // First what the angles follow from, then what turns each row: [64][TABLE].
-  float* turning = reinterpret_cast<float*>(table + chunk_tokens<R>() * TABLE<N>);
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(turning);
-  float* theta = reinterpret_cast<float*>(&turns + 1);
-
-  const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
-  const int64_t number = blockIdx.x / in.heads;
-  const ScanItem item = in.item[number];
-  const int lane = threadIdx.x & 31, warp = warp_number();
-  const int row = (warp & 3) * 16, half = warp >> 2;
-  StatePart<P, N> state;
-  state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
-  state.write(s);
-  for (int first = 0, chunk = item.chunk; first < item.tokens;
-       first += chunk_tokens<R>(), ++chunk) {
-    const int64_t token = item.start + first;
-    const int tokens = item.tokens - first;
-    if (first > 0) {
-      __syncthreads();
-      state.write(s);
-    }
-    state.write_out(grad.states + (chunk * static_cast<int64_t>(in.heads) + head) * (P * N));
-    load_tile<N, R>(q, in.c, group, token, tokens);
-    load_tile<N, R>(k, in.b, group, token, tokens);
-    load_tile<P, R>(v, in.x, head, token, tokens);
-    load_tile<P, R>(o, grad.dy, head, token, tokens);
-    prefetch_tile<P, R>(in.x, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
-    prefetch_tile<P, R>(grad.dy, head, token + chunk_tokens<R>(), tokens - chunk_tokens<R>());
-    load_gates<R>(gates, in, saved.sums, head, token, tokens);
-    if (TURN)
-      turns.load(in, theta, saved.angle + (chunk * static_cast<int64_t>(in.heads) + head) * in.angles,
-                 head, token, tokens);
-    copies_done();
-    stores_done();
-    __syncthreads();
-    if (TURN) {
-      Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles);
-      rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
-                               bias_of(in.b_bias, head, R * N), angles, in.angles, table);
-    }
-    {
-      Part<4> inner;
-      const int first = 32 * half;
-      inner.template add<P>(Left<P>(o, row), Right<P>(v, first));
-      const Weights<R> weights(gates, row, first);
-      const Elements<ROWS> place(g, row, first);
-      inner.each([&](float& a, float& b, int f, int h) {
-        const int i = weights.row + 8 * h, j = weights.column + 8 * f;
-        if (j / R == i / R) block[i * R + j % R] = a;
-        if ((j + 1) / R == i / R) block[i * R + (j + 1) % R] = b;
-        place.store(f, h, pack(a * weights.strictly_lower(f, h, 0),
-                               b * weights.strictly_lower(f, h, 1)));
-      });
-    }
-    stores_done();
-    __syncthreads();
-    scale_tile<P>(v, v, [&](int i) { return gates.weight[i] * to_end(gates, i); });
-    const int column = half * (N / 2), mine = row + (lane >> 2), pair = (column >> 1) + (lane & 3);
-    const Elements<N> own(q, row, column), other(k, row, column);
-    Part<N / 16> dq;
-    dq.template add<P>(Left<P>(o, row), RightTransposed<N, P>(s, column));
-    dq.scale_rows(kept(gates, mine), kept(gates, mine + 8));
-    float read[2] = {0, 0};
-    dq.each([&](float& a, float& b, int f, int h) {
-      const float2 c = unpack(own.load(f, h));
-      read[h] += a * c.x + b * c.y;
-    });
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      read[h] = sum_row(read[h]);
-      if ((lane & 3) == 0) across[half * ROWS + mine + 8 * h] = read[h];
-    }
-    dq.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(k, column), 0, row + 16);
-    dq.each([&](float& a, float& b, int f, int h) {
-      const int i = mine + 8 * h;
-      if (TURN) {
-        const float2 c = unpack(own.load(f, h));
-        turning[i * TABLE<N> + pair + 4 * f] = c.x * b - c.y * a;
-      }
-      add_same_token<N, R, false>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, k,
-                                  gates.gamma[i]);
-      if (TURN) turn_back(a, b, table[(i / R) * TABLE<N> + pair + 4 * f]);
-      own.store(f, h, pack(a, b));  // only this thread reads or writes these two
-    });
-    stores_done();
-    __syncthreads();
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(v, k);
-    store_tile<N, R>(q, ScanGradientRows{grad.dc, int64_t(in.heads) * R * N, N, int64_t(R) * N},
-                     head, token, tokens);
-    if (threadIdx.x < chunk_tokens<R>() && threadIdx.x < tokens) {
-      float sum = 0;
-      for (int r = 0; r < R; ++r)
-        sum += across[threadIdx.x * R + r] + across[ROWS + threadIdx.x * R + r];
-      grad.across[(token + threadIdx.x) * in.heads + head] = sum;
-    }
-    if (TURN) {
-      for (int t = warp; t < chunk_tokens<R>() && t < tokens; t += 8)
-        for (int i = lane; i < in.angles; i += 32) {
-          float sum = 0;
-#pragma unroll
-          for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TABLE<N> + i];
-          grad.dangle[((token + t) * in.heads + head) * in.angles + i] = sum;
-        }
-    }
-  }
-}
-
-// Room for two matrices of a chunk, or for what turns its rows.
-template <int N, int R, bool TURN>
-__host__ __device__ constexpr size_t key_scratch() {
-  const size_t pairs = 2 * ROWS * ROWS * sizeof(bf16);
-  return !TURN || pairs > turning_bytes<N, R>() ? pairs : turning_bytes<N, R>();
-}
-
-// Gradients of x, B and the gates, last to first chunk.
-template <int P, int N, int R, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2) key_gradients(ScanInputs in, ScanSaved saved,
-                                                            ScanGradients grad) {
-  extern __shared__ __align__(1024) char memory[];
-  bf16* q = reinterpret_cast<bf16*>(memory);
-  bf16* k = q + ROWS * N;
-  bf16* v = k + ROWS * N;
-  bf16* o = v + ROWS * P;
-  bf16* s = o + ROWS * P;
-  bf16* w = s + P * N;  // dy as it reaches the state
-  bf16* p = w + ROWS * P;
-  bf16* g = p + ROWS * ROWS;
-  float* turning = reinterpret_cast<float*>(p);  // [64][TABLE], after p and g were used
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(p);  // before p and g are
-  float* theta = reinterpret_cast<float*>(&turns + 1);
-  Gates& gates = *reinterpret_cast<Gates*>(reinterpret_cast<char*>(p) + key_scratch<N, R, TURN>());
-  float* block = reinterpret_cast<float*>(&gates + 1);  // dy . x of the same token: [64][R]
-  float* columns = block + ROWS * R;                   // E over t, by s: [2][64]
-  float* diagonal = columns + 2 * ROWS;                // [2][64]
-  float* put = diagonal + 2 * ROWS;                    // [2][64]
-  float* rows = put + 2 * ROWS;                        // E over s, by t: [4][64]
-  float* scratch = rows + 4 * ROWS;                    // [64]
-  __half2* table = reinterpret_cast<__half2*>(scratch + ROWS);
-
-  const int head = blockIdx.x % in.heads, group = head / (in.heads / in.groups);
-  const int64_t number = blockIdx.x / in.heads;
-  const ScanItem item = in.item[number];
-  const int lane = threadIdx.x & 31, warp = warp_number();
-  const int row = (warp & 3) * 16, half = warp >> 2;
-  const float skip = in.skip ? in.skip[head] : 0.0f;
-  StatePart<P, N> state;
-  float dskip = 0;
-
-  // What turns over the end of the item, and the gradient of the state there in the item's own
-  // angles.
-  {
-    const int64_t slot = ((number + 1 + item.sequence) * in.heads + head) * (P * N);
-    state.read(grad.dstates + slot);
-    float* columns_of = turning;  // [P][N/2]: fits in p, g and what follows only for P <= 64
-    state.each([&](float& a, float& b, int r, int c) {
-      if (TURN) {
-        const float2 h = unpack(word(saved.states + slot + r * N + c));
-        columns_of[r * (N / 2) + c / 2] = h.x * b - h.y * a;
-        if (c / 2 < in.angles) {
-          float sine, cosine;
-          sine_cosine(saved.turn[(number * in.heads + head) * in.angles + c / 2], sine, cosine);
-          const float x = a * cosine - b * sine;
-          b = a * sine + b * cosine;
-          a = x;
-        }
-      }
-    });
-    __syncthreads();
-    if (TURN)
-      for (int i = threadIdx.x; i < in.angles; i += THREADS) {
-        float sum = 0;
-        for (int r = 0; r < P; ++r) sum += columns_of[r * (N / 2) + i];
-        grad.turning[(number * in.heads + head) * in.angles + i] = -sum;
-      }
-    __syncthreads();
-  }
-  state.write(s);
-
-  const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
-  for (int index = chunks - 1; index >= 0; --index) {
-    const int first = index * chunk_tokens<R>();
-    const int64_t token = item.start + first;
-    const int tokens = item.tokens - first;
-    if (index < chunks - 1) {
-      __syncthreads();
-      state.write(s);
-    }
-    load_tile<N, R>(q, in.c, group, token, tokens);
-    load_tile<N, R>(k, in.b, group, token, tokens);
-    load_tile<P, R>(v, in.x, head, token, tokens);
-    load_tile<P, R>(o, grad.dy, head, token, tokens);
-    if (index > 0) {
-      prefetch_tile<P, R>(in.x, head, token - chunk_tokens<R>(), chunk_tokens<R>());
-      prefetch_tile<P, R>(grad.dy, head, token - chunk_tokens<R>(), chunk_tokens<R>());
-    }
-    load_gates<R>(gates, in, saved.sums, head, token, tokens);
-    if (TURN)
-      turns.load(in, theta,
-                 saved.angle +
-                     ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles,
-                 head, token, tokens);
-    copies_done();
-    stores_done();
-    __syncthreads();
-    scale_tile<P>(w, o, [&](int i) { return kept(gates, i); });
-    if (TURN) {
-      Angles<N, R> angles;
-      angles.sum(turns, theta, in.angles);
-      rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
-                               bias_of(in.b_bias, head, R * N), angles, in.angles, table);
-      stores_done();
-      __syncthreads();
-    }
-    {
-      // Rows are s, columns t.
-      Part<4> scores, inner;
-      const int first = 32 * half;
-      scores.template add<N>(Left<N>(k, row), Right<N>(q, first));
-      inner.template add<P>(Left<P>(v, row), Right<P>(o, first));
-      const int i0 = row + (lane >> 2), j0 = first + 2 * (lane & 3);
-      const float row_decay[2] = {gates.decay[i0], gates.decay[i0 + 8]};
-      const float row_weight[2] = {gates.weight[i0], gates.weight[i0 + 8]};
-      const Elements<ROWS> kept_place(p, row, first), turned_place(g, row, first);
-      float by_column[2] = {0, 0}, by_diagonal[2] = {0, 0};
-#pragma unroll
-      for (int f = 0; f < 4; ++f) {
-        const float2 decay = *reinterpret_cast<const float2*>(&gates.decay[j0 + 8 * f]);
-        float by_row[2] = {0, 0};
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int i = i0 + 8 * h, u = i / R;
-          float kept[2], turned[2];
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int j = j0 + 8 * f + e, t = j / R;
-            const float score = scores.value[f][2 * h + e], product = inner.value[f][2 * h + e];
-            const float weight = power_of_two((e ? decay.y : decay.x) - row_decay[h]);
-            const bool later = u < t;
-            kept[e] = later ? score * weight : 0.0f;
-            turned[e] = later ? product * weight : 0.0f;
-            const float flows = kept[e] * product;
-            by_column[h] += flows;
-            by_row[e] = fmaf(flows, row_weight[h], by_row[e]);
-            if (u == t) {
-              kept[e] = row_weight[h] > 0 ? score * (gates.gamma[i] / row_weight[h]) : 0.0f;
-              by_diagonal[h] += score * product;
-              block[j * R + i % R] = product;  // [row of t][rank of s]
-            }
-          }
-          kept_place.store(f, h, pack(kept[0], kept[1]));
-          turned_place.store(f, h, pack(turned[0], turned[1]));
-        }
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-#pragma unroll
-          for (int step = 4; step < 32; step *= 2)
-            by_row[e] += __shfl_xor_sync(~0u, by_row[e], step);
-          if (lane < 4) rows[(row / 16) * ROWS + first + 8 * f + 2 * lane + e] = by_row[e];
-        }
-      }
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        by_column[h] = sum_row(by_column[h]);
-        by_diagonal[h] = sum_row(by_diagonal[h]);
-        if ((lane & 3) == 0) {
-          columns[half * ROWS + i0 + 8 * h] = by_column[h];
-          diagonal[half * ROWS + i0 + 8 * h] = by_diagonal[h];
-        }
-      }
-    }
-    stores_done();
-    __syncthreads();
-    const float end = chunk_decay(gates);
-    const int mine = row + (lane >> 2);
-    const float left[2] = {to_end(gates, mine), to_end(gates, mine + 8)};
-    const float weight[2] = {gates.weight[mine], gates.weight[mine + 8]};
-    uint32_t dv[P / 16][2];
-    {
-      Part<P / 16> part;
-      const int column = half * (P / 2);
-      part.template add<N>(Left<N>(k, row), Right<N, P>(s, column));
-      part.scale_rows(left[0], left[1]);
-      part.template add<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(o, column), row, ROWS);
-      part.scale_rows(weight[0], weight[1]);
-      const Elements<P> from(o, row, column), into(v, row, column);
-      part.each([&](float& a, float& b, int f, int h) {
-        const float2 y = unpack(from.load(f, h)), x = unpack(into.load(f, h));
-        dskip += y.x * x.x + y.y * x.y;
-        dv[f][h] = pack(fmaf(skip, y.x, a), fmaf(skip, y.y, b));
-      });
-    }
-    const int column = half * (N / 2), pair = (column >> 1) + (lane & 3);
-    const Elements<N> own(k, row, column), other(q, row, column);
-    Part<N / 16> dk;
-    dk.template add<P>(Left<P>(v, row), RightTransposed<N, P>(s, column));
-    dk.scale_rows(left[0], left[1]);
-    float stored[2] = {0, 0};
-    dk.each([&](float& a, float& b, int f, int h) {
-      const float2 c = unpack(own.load(f, h));
-      stored[h] += a * c.x + b * c.y;
-    });
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      stored[h] = sum_row(stored[h]);
-      if ((lane & 3) == 0) put[half * ROWS + mine + 8 * h] = stored[h];
-    }
-    dk.template add<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(q, column), row, ROWS);
-    dk.scale_rows(weight[0], weight[1]);
-    // What flows from before the chunk to after it.
-    float past = 0;
-    const int64_t before = (item.chunk + index) * static_cast<int64_t>(in.heads) + head;
-    state.each([&](float& a, float& b, int r, int c) {
-      const float2 h = unpack(word(grad.states + before * (P * N) + at<N, P>(r, c)));
-      past += h.x * a + h.y * b;
-    });
-    for (int step = 16; step > 0; step /= 2) past += __shfl_xor_sync(~0u, past, step);
-    if (lane == 0) scratch[warp] = past * power_of_two(end);
-    state.scale(power_of_two(end));
-    state.accumulate(w, q);
-    __syncthreads();  // p, g, v and other warps' parts of k are free from here on
-    dk.each([&](float& a, float& b, int f, int h) {
-      const int i = mine + 8 * h;
-      if (TURN) {
-        const float2 c = unpack(own.load(f, h));
-        turning[i * TABLE<N> + pair + 4 * f] = c.x * b - c.y * a;
-      }
-      add_same_token<N, R, true>(a, b, i, column + 8 * f + 2 * (lane & 3), other, f, h, block, q,
-                                 gates.gamma[i]);
-      if (TURN) turn_back(a, b, table[(i / R) * TABLE<N> + pair + 4 * f]);
-      own.store(f, h, pack(a, b));
-    });
-    {
-      const Elements<P> into(v, row, half * (P / 2));
-#pragma unroll
-      for (int f = 0; f < P / 16; ++f)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) into.store(f, h, dv[f][h]);
-    }
-    __syncthreads();
-    store_tile<N, R>(k, ScanGradientRows{grad.db, int64_t(in.heads) * R * N, N, int64_t(R) * N},
-                     head, token, tokens);
-    store_tile<P, R>(v, grad.dx, head, token, tokens);
-    if (TURN)
-      for (int t = warp; t < chunk_tokens<R>() && t < tokens; t += 8)
-        for (int i = lane; i < in.angles; i += 32) {
-          float sum = 0;
-#pragma unroll
-          for (int r = 0; r < R; ++r) sum += turning[(t * R + r) * TABLE<N> + i];
-          grad.dangle[((token + t) * in.heads + head) * in.angles + i] += sum;
-        }
-    if (threadIdx.x < 32) {
-      // A lane has a token. `later` flows from before the chunk, or from an earlier token, to this
-      // token or a later one of the chunk; `earlier` from an earlier one of the chunk over its end.
-      const int t = threadIdx.x;
-      const bool valid = t < chunk_tokens<R>() && t < tokens;
-      const int64_t index = (token + t) * in.heads + head;
-      float column = 0, put_in = 0, same = 0, later = 0, earlier = 0;
-      if (valid) {
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const int i = t * R + r;
-          column += columns[i] + columns[ROWS + i];
-          put_in += put[i] + put[ROWS + i];
-          same += diagonal[i] + diagonal[ROWS + i];
-#pragma unroll
-          for (int tile = 0; tile < 4; ++tile) later += rows[tile * ROWS + i];
-        }
-        later += grad.across[index] - gates.weight[t * R] * column;
-        earlier = gates.weight[t * R] * put_in;
-      }
-      float after = later, before = earlier, past = 0;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const float up = __shfl_down_sync(~0u, after, step);
-        const float down = __shfl_up_sync(~0u, before, step);
-        if (lane + step < 32) after += up;
-        if (lane >= step) before += down;
-      }
-      for (int w = 0; w < 8; ++w) past += scratch[w];
-      if (valid) {
-        grad.dweight[index] = column + put_in;
-        grad.dgamma[index] = same;
-        grad.dlog_decay[index] = past + (before - earlier) + after;
-      }
-    }
-  }
-  __syncthreads();
-  for (int step = 16; step > 0; step /= 2) dskip += __shfl_xor_sync(~0u, dskip, step);
-  if (lane == 0) scratch[warp] = dskip;
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    float sum = 0;
-    for (int w = 0; w < 8; ++w) sum += scratch[w];
-    grad.dskip[number * in.heads + head] = sum;
-  }
-}
-
 // Sums `value` over the eight lanes that hold the same columns of a fragment: each lane ends
-// with the sum of number lane / 4 of eight, or lane / 8 of four.
-template <int COUNT>
+// with the sum of number lane / 4 of eight, or lane / 8 of four. With R above one rows of
+// different ranks stay apart: of eight each lane ends with the R from lane / 4 / R * R on, for
+// rank lane / 4 % R.
+template <int R = 1, int COUNT>
 __device__ __forceinline__ void sum_columns(float (&value)[COUNT]) {
-  static_assert(COUNT == 4 || COUNT == 8);
+  static_assert((COUNT == 4 && R == 1) || COUNT == 8);
   const int lane = threadIdx.x & 31;
 #pragma unroll
-  for (int step = 16, half = COUNT / 2; half > 0; step /= 2, half /= 2) {
+  for (int step = 16, half = COUNT / 2; half > R / 2; step /= 2, half /= 2) {
     const bool upper = lane & step;
 #pragma unroll
     for (int i = 0; i < COUNT / 2; ++i) {
@@ -623,8 +181,11 @@ __device__ __forceinline__ void sum_columns(float (&value)[COUNT]) {
 }
 
 // Where the parts of chunk_gradients' shared memory lie, in bytes.
-template <int P, int N, bool TURN>
+template <int P, int N, int R, bool TURN>
 struct ChunkRoom {
+  // A warp's sums for the biases of four ranks take the place of its rows of x or dy, so that two
+  // blocks fit a multiprocessor.
+  static constexpr bool BIAS_IN_TILES = R * N * sizeof(float) == 16 * P * sizeof(bf16);
   int pitch;  // of the table of turns
   int gates, table, bias, turned, cross, total;
 
@@ -632,14 +193,15 @@ struct ChunkRoom {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
     int squares = 2 * ROWS * ROWS * sizeof(bf16);
     if (TURN) {
-      const int turns = sizeof(Turns<N, 1>) + ROWS * angles * sizeof(float);
+      const int turns = sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float);
       squares = turns > squares ? turns : squares;
     }
     pitch = angles <= 32 ? 36 : TABLE<N>;
     gates = tiles + squares;
     table = gates + sizeof(Gates) + (8 + 10 * ROWS) * sizeof(float);
-    bias = table + (TURN ? ROWS * pitch * sizeof(__half2) : 0);
-    turned = bias + (TURN ? 2 * 4 * N * sizeof(float) : 0);
+    bias = table + (TURN ? chunk_tokens<R>() * pitch * sizeof(__half2) : 0);
+    turned = bias + (TURN && !BIAS_IN_TILES ? 2 * 4 * R * N * sizeof(float) : 0);
+    if (BIAS_IN_TILES) bias = 2 * ROWS * N * sizeof(bf16);
     total = turned + (TURN ? 4 * angles * sizeof(float) : 0);
     // What turns the rows of C takes the place of a state whose halves are panels of their own.
     cross = tiles - 2 * P * N * sizeof(bf16);
@@ -662,6 +224,18 @@ __device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
   return fmaf(x.x, y.x, x.y * y.y);
 }
 
+// Sums over the ranks of each token: a lane has two tokens, or one with a rank above one.
+template <int R>
+__device__ __forceinline__ float2 by_token(const float* rows) {
+  const int lane = threadIdx.x & 31;
+  if constexpr (R == 1) return *reinterpret_cast<const float2*>(rows + 2 * lane);
+  float sum = 0;
+  if (lane < chunk_tokens<R>())
+#pragma unroll
+    for (int r = 0; r < R; ++r) sum += rows[lane * R + r];
+  return make_float2(sum, 0);
+}
+
 // Barriers of some of a block's warps.
 __device__ __forceinline__ void barrier_sync(int name, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
@@ -674,15 +248,17 @@ __device__ __forceinline__ void barrier_arrive(int name, int threads) {
 // Gradients of x, B, C and the gates within one chunk, given the state before it and the
 // gradient of the state after it. A block runs over the heads that share B and C and sums
 // their gradients in registers: one half of its warps that of C, the other that of B and x.
-// With G_st = (dy_t . x_s) W_ts and P_st = (C_t . B_s) W_ts:
+// Rows are tokens times ranks. With G_st = (dy_t . x_s) W_ts and P_st = (C_t . B_s) W_ts:
 //
 //   dC_t = sum_s G_st B_s + e^{L_t} dy_t . h     dB_s = sum_t G_st C_t + w_s x_s . dh
 //   dx_s = sum_t P_st dy_t + w_s B_s . dh + D dy_s
-template <int P, int N, bool TURN>
-__global__ void __launch_bounds__(THREADS, 2)
+template <int P, int N, int R, bool TURN>
+__global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
     chunk_gradients(ScanInputs in, ScanSaved saved, ScanGradients grad, int per_item, int splits) {
   extern __shared__ __align__(1024) char memory[];
-  const ChunkRoom<P, N, TURN> room(in.angles);
+  using Room = ChunkRoom<P, N, R, TURN>;
+  constexpr int TOKENS = chunk_tokens<R>();
+  const Room room(in.angles);
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* k = q + ROWS * N;
   bf16* v = k + ROWS * N;
@@ -691,7 +267,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   bf16* ds = s + P * N;
   bf16* g = ds + P * N;
   bf16* p = g + ROWS * ROWS;
-  Turns<N, 1>& turns = *reinterpret_cast<Turns<N, 1>*>(g);  // before g and p are
+  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(g);  // before g and p are
   float* theta = reinterpret_cast<float*>(&turns + 1);
   Gates& gates = *reinterpret_cast<Gates*>(memory + room.gates);
   float* scratch = reinterpret_cast<float*>(&gates + 1);  // [8]
@@ -700,7 +276,7 @@ __global__ void __launch_bounds__(THREADS, 2)
   float* through = diagonal + 2 * ROWS;                   // read from the state, put into it: [2][64]
   float* rows = through + 2 * ROWS;                       // E over s, by t: [4][64]
   __half2* table = reinterpret_cast<__half2*>(memory + room.table);
-  float* bias = reinterpret_cast<float*>(memory + room.bias);    // of b and c: [2][4][N]
+  float* bias = reinterpret_cast<float*>(memory + room.bias);    // of b and c: [2][4][R][N]
   float* turned_by = reinterpret_cast<float*>(memory + room.turned);  // [4][angles]
   float* cross = reinterpret_cast<float*>(memory + room.cross);  // [2][64][N / 4]
 
@@ -711,23 +287,23 @@ __global__ void __launch_bounds__(THREADS, 2)
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31;
 
-  for (int first = static_cast<int>(block % per_item) * ROWS; first < item.tokens;
-       first += per_item * ROWS) {
-    const int64_t token = item.start + first, chunk = item.chunk + first / ROWS;
+  for (int first = static_cast<int>(block % per_item) * TOKENS; first < item.tokens;
+       first += per_item * TOKENS) {
+    const int64_t token = item.start + first, chunk = item.chunk + first / TOKENS;
     const int tokens = item.tokens - first;
     Part<N / 16> whole[2];  // by halves of the columns
     auto load = [&](int head) {
       if (TURN || head == split * each) {
-        load_tile<N, 1>(q, in.c, group, token, tokens);
-        load_tile<N, 1>(k, in.b, group, token, tokens);
+        load_tile<N, R>(q, in.c, group, token, tokens);
+        load_tile<N, R>(k, in.b, group, token, tokens);
       }
       if (TURN) {
         turns.load(in, theta, saved.angle + (chunk * in.heads + head) * in.angles, head, token,
                    tokens);
       }
-      load_tile<P, 1>(v, in.x, head, token, tokens);
-      load_tile<P, 1>(o, grad.dy, head, token, tokens);
-      load_gates<1>(gates, in, saved.sums, head, token, tokens);
+      load_tile<P, R>(v, in.x, head, token, tokens);
+      load_tile<P, R>(o, grad.dy, head, token, tokens);
+      load_gates<R>(gates, in, saved.sums, head, token, tokens);
       const int64_t state = (chunk * in.heads + head) * (P * N);
 #pragma unroll
       for (int i = 0; i < P * N; i += THREADS * 8) {
@@ -737,23 +313,29 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
     };
     __syncthreads();
+    auto finish_bias = [&](int head) {
+      if (TURN)
+        for (int i = threadIdx.x; i < 2 * R * N; i += THREADS) {
+          const float* from = bias + i / (R * N) * 4 * R * N + i % (R * N);
+          grad.dbias[(chunk * in.heads + head) * 2 * R * N + i] =
+              from[0] + from[R * N] + from[2 * R * N] + from[3 * R * N];
+        }
+    };
     // Writes what a head's warps left in shared memory.
     float2 own_weight{};
     auto finish = [&](int head) {
       if (threadIdx.x < 32) {
-        // A lane has two tokens. `later` flows from before the chunk, or from an earlier token,
-        // to this token or a later one of the chunk; `earlier` from an earlier one of the chunk
-        // over its end, and the last part from before it over its end.
-        const int t = 2 * lane;
-        auto both = [&](const float* of) { return *reinterpret_cast<const float2*>(of + t); };
-        const float2 within[2] = {both(columns), both(columns + ROWS)};
-        const float2 read = both(through), put = both(through + ROWS);
-        const float2 same[2] = {both(diagonal), both(diagonal + ROWS)};
+        // `later` flows from before the chunk, or from an earlier token, to this token or a later
+        // one of the chunk; `earlier` from an earlier one of the chunk over its end, and the last
+        // part from before it over its end.
+        const float2 within[2] = {by_token<R>(columns), by_token<R>(columns + ROWS)};
+        const float2 read = by_token<R>(through), put = by_token<R>(through + ROWS);
+        const float2 same[2] = {by_token<R>(diagonal), by_token<R>(diagonal + ROWS)};
         const float2 column{within[0].x + within[1].x, within[0].y + within[1].y};
         float2 later{read.x - own_weight.x * column.x, read.y - own_weight.y * column.y};
 #pragma unroll
         for (int tile = 0; tile < 4; ++tile) {
-          const float2 row = both(rows + tile * ROWS);
+          const float2 row = by_token<R>(rows + tile * ROWS);
           later.x += row.x;
           later.y += row.y;
         }
@@ -768,13 +350,14 @@ __global__ void __launch_bounds__(THREADS, 2)
         }
         before -= earlier.x + earlier.y;  // of this lane's own tokens
         const float past = scratch[4] + scratch[5] + scratch[6] + scratch[7];
+        const int t = R == 1 ? 2 * lane : lane;
         const int64_t index = (token + t) * in.heads + head;
-        if (t < tokens) {
+        if (t < tokens && t < TOKENS) {
           grad.dweight[index] = column.x + put.x;
           grad.dgamma[index] = same[0].x + same[1].x;
           grad.dlog_decay[index] = past + before + after;
         }
-        if (t + 1 < tokens) {
+        if (R == 1 && t + 1 < tokens) {
           grad.dweight[index + in.heads] = column.y + put.y;
           grad.dgamma[index + in.heads] = same[0].y + same[1].y;
           grad.dlog_decay[index + in.heads] = past + (before + earlier.x) + (after - later.x);
@@ -782,12 +365,7 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
       if (threadIdx.x == THREADS - 1)
         grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
-      if (TURN)
-        for (int i = threadIdx.x; i < 2 * N; i += THREADS) {
-          const float* from = bias + i / N * 4 * N + i % N;
-          grad.dbias[(chunk * in.heads + head) * 2 * N + i] =
-              from[0] + from[N] + from[2 * N] + from[3 * N];
-        }
+      if (!Room::BIAS_IN_TILES) finish_bias(head);
       if (TURN && threadIdx.x < in.angles) {
         const float* from = turned_by + threadIdx.x;
         grad.chunk_turning[(chunk * in.heads + head) * in.angles + threadIdx.x] =
@@ -795,11 +373,15 @@ __global__ void __launch_bounds__(THREADS, 2)
       }
     };
     for (int head = split * each; head < (split + 1) * each; ++head) {
+      if (Room::BIAS_IN_TILES && head > split * each) {
+        finish_bias(head - 1);
+        __syncthreads();
+      }
       load(head);
       if (head > split * each) finish(head - 1);
       if (head + 1 < (split + 1) * each) {
-        prefetch_tile<P, 1>(in.x, head + 1, token, tokens);
-        prefetch_tile<P, 1>(grad.dy, head + 1, token, tokens);
+        prefetch_tile<P, R>(in.x, head + 1, token, tokens);
+        prefetch_tile<P, R>(grad.dy, head + 1, token, tokens);
         const int64_t state = (chunk * in.heads + head + 1) * (P * N) + threadIdx.x % 128 * 64;
         if (threadIdx.x % 128 * 64 < P * N)
           prefetch((threadIdx.x < 128 ? grad.states : grad.dstates_of) + state);
@@ -830,10 +412,11 @@ __global__ void __launch_bounds__(THREADS, 2)
       const bf16 *own = half ? k : q, *other = half ? q : k;
       const bf16 *value = half ? v : o, *through_state = half ? ds : s;
       if (TURN) {
-        Angles<N, 1> angles;
+        Angles<N, R> angles;
         angles.sum(turns, theta, in.angles);
-        rotate_tiles<N, 1, true>(q, bias_of(in.c_bias, head, N), k, bias_of(in.b_bias, head, N),
-                                 angles, in.angles, table, room.pitch);
+        rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
+                                 bias_of(in.b_bias, head, R * N), angles, in.angles, table,
+                                 room.pitch);
         stores_done();
         __syncthreads();
       }
@@ -868,20 +451,20 @@ __global__ void __launch_bounds__(THREADS, 2)
             const float2 decay = *reinterpret_cast<const float2*>(&gates.decay[j0]);
 #pragma unroll
             for (int h = 0; h < 2; ++h) {
-              const int i = mine + 8 * h;
+              const int u = (mine + 8 * h) / R;
               float kept[2], turned[2];
 #pragma unroll
               for (int e = 0; e < 2; ++e) {
-                const int j = j0 + e;
+                const int t = (j0 + e) / R;
                 const float score = scores.value[f][2 * h + e];
                 const float product = inner.value[f][2 * h + e];
                 const float left =
-                    i < j ? power_of_two((e ? decay.y : decay.x) - row_decay[h]) : 0.0f;
+                    u < t ? power_of_two((e ? decay.y : decay.x) - row_decay[h]) : 0.0f;
                 const float flows = left * score * product;
                 by_column[h] += flows;
                 by_row[2 * f + e] = fmaf(flows, row_weight[h], by_row[2 * f + e]);
-                if (i == j) by_diagonal[h] += score * product;
-                const float weight = i == j ? row_gamma[h] : left * row_weight[h];
+                if (u == t) by_diagonal[h] += score * product;
+                const float weight = u == t ? row_gamma[h] : left * row_weight[h];
                 kept[e] = score * weight;
                 turned[e] = product * weight;
               }
@@ -937,9 +520,10 @@ __global__ void __launch_bounds__(THREADS, 2)
             b = fmaf(skip, y.y, b);
           });
           barrier_sync(4, THREADS / 2);  // p is free from here on
-          part.write_out(p, row,
-                         grad.dx.data + head * grad.dx.head + (token + row) * grad.dx.token,
-                         grad.dx.token, tokens - row);
+          if (Room::BIAS_IN_TILES) barrier_arrive(5, THREADS);  // and dy
+          part.template write_out<R>(
+              p, row, grad.dx.data + head * grad.dx.head + (token + row / R) * grad.dx.token,
+              grad.dx.token, grad.dx.rank, tokens * R - row);
         } else {
           float dskip = 0;
           part.each([&](float&, float&, int f, int h) {
@@ -984,21 +568,25 @@ __global__ void __launch_bounds__(THREADS, 2)
         whole[1].template wait<0>();
       } else {
         // Turns what one head adds back, and sums it over tokens for the bias.
+        LeftScaled<P> values = scaled();
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           const int column = c * (N / 2), pair = c * (N / 4) + (lane & 3);
           Part<N / 16> part;
-          add(part, scaled(), column);
+          if (c > 0 && !Room::BIAS_IN_TILES) values = scaled();  // rather than keep registers
+          add(part, values, column);
           part.template wait<0>();
           const bool turned = c * (N / 4) < in.angles;
-          if (turned) {
+          if (turned || (Room::BIAS_IN_TILES && c == 0)) {
             if (half)
               barrier_sync(1 + c, THREADS);  // what the other half has turned is there
             else
               barrier_sync(3, THREADS / 2);  // no warp reads the state's part any more
           }
+          if (Room::BIAS_IN_TILES && c == 0 && half == 0) barrier_sync(5, THREADS);
           const Elements<N> place(own, row, column);
-          float* bias_of_tile = bias + (half ? 0 : 4 * N) + (row / 16) * N + column;
+          float* bias_of_tile = bias + (half ? 0 : 4 * R * N) + (row / 16) * R * N +
+                                (lane >> 2) % R * N + column;
 #pragma unroll
           for (int f0 = 0; f0 < N / 16; f0 += 4) {
             if (c * (N / 4) + 4 * f0 < in.angles) {
@@ -1010,7 +598,7 @@ __global__ void __launch_bounds__(THREADS, 2)
                   float &a = part.value[f0 + f][2 * h], &b = part.value[f0 + f][2 * h + 1];
                   const float2 from = unpack(place.load(f0 + f, h));
                   change[2 * f + h] = from.x * b - from.y * a;
-                  turn_back(a, b, table[(mine + 8 * h) * room.pitch + pair + 4 * (f0 + f)]);
+                  turn_back(a, b, table[(mine + 8 * h) / R * room.pitch + pair + 4 * (f0 + f)]);
                 }
               auto crossed = [&](int f, int h) -> float& {
                 const int i = mine + 8 * h;
@@ -1021,16 +609,21 @@ __global__ void __launch_bounds__(THREADS, 2)
 #pragma unroll
                 for (int i = 0; i < 8; ++i) crossed(i / 2, i % 2) = change[i];
               } else {
-                float* to = grad.dangle + ((token + mine) * in.heads + head) * in.angles + pair;
+                float* to = grad.dangle + ((token + mine / R) * in.heads + head) * in.angles + pair;
 #pragma unroll
                 for (int f = 0; f < 4; ++f) {
 #pragma unroll
                   for (int h = 0; h < 2; ++h) {
-                    change[2 * f + h] += crossed(f, h);
-                    if (mine + 8 * h < tokens && pair + 4 * (f0 + f) < in.angles)
-                      to[int64_t{8} * h * in.heads * in.angles + 4 * (f0 + f)] = change[2 * f + h];
+                    float& sum = change[2 * f + h];
+                    sum += crossed(f, h);
+                    changes[f] = h ? changes[f] + sum : sum;
+#pragma unroll
+                    for (int step = 4; step < 4 * R; step *= 2)
+                      sum += __shfl_xor_sync(~0u, sum, step);
+                    if ((lane >> 2) % R == 0 && mine + 8 * h < tokens * R &&
+                        pair + 4 * (f0 + f) < in.angles)
+                      to[int64_t{8 / R} * h * in.heads * in.angles + 4 * (f0 + f)] = sum;
                   }
-                  changes[f] = change[2 * f] + change[2 * f + 1];
                 }
                 sum_columns(changes);
                 const int at = pair + 4 * (f0 + (lane >> 3));
@@ -1048,22 +641,28 @@ __global__ void __launch_bounds__(THREADS, 2)
                 whole[c].value[f0 + f][2 + e] += values[2 + e];
                 sums[2 * f + e] = values[e] + values[2 + e];
               }
-            sum_columns(sums);
-            const int j = lane >> 2;
-            bias_of_tile[8 * (f0 + (j >> 1)) + 2 * (lane & 3) + (j & 1)] = sums[0];
+            sum_columns<R>(sums);
+#pragma unroll
+            for (int i = 0; i < R; ++i) {
+              const int j = (lane >> 2) / R * R + i;
+              bias_of_tile[8 * (f0 + (j >> 1)) + 2 * (lane & 3) + (j & 1)] = sums[i];
+            }
           }
-          if (turned && half == 0) barrier_arrive(1 + c, THREADS);
+          if ((turned || (Room::BIAS_IN_TILES && c == 0)) && half == 0)
+            barrier_arrive(1 + c, THREADS);
         }
       }
-      own_weight = *reinterpret_cast<const float2*>(gates.weight + 2 * lane);
+      own_weight = R == 1 ? *reinterpret_cast<const float2*>(gates.weight + 2 * lane)
+                          : make_float2(gates.weight[lane * R % ROWS], 0);
       __syncthreads();
     }
     finish((split + 1) * each - 1);
+    if (Room::BIAS_IN_TILES) finish_bias((split + 1) * each - 1);
     const int warp = warp_number(), half = warp >> 2, mine = (warp & 3) * 16 + (lane >> 2);
     const int64_t stride = half ? grad.db_token : grad.dc_token;
-    bf16* to = (half ? grad.db : grad.dc) + (token + mine) * stride + split * N;
-    whole[0].write_out(to, stride, tokens - mine);
-    whole[1].write_out(to + N / 2, stride, tokens - mine);
+    bf16* to = (half ? grad.db : grad.dc) + (token + mine / R) * stride + (split * R + mine % R) * N;
+    whole[0].write_out(to, stride / R, tokens * R - mine);
+    whole[1].write_out(to + N / 2, stride / R, tokens * R - mine);
   }
 }
 
@@ -1076,11 +675,11 @@ __device__ __forceinline__ float sum_eight(float (&value)[8]) {
 }
 
 // Gradients of theta and of delta through the angles: what is turned at a token or later,
-// summed from the end of the item; a block has `span` tokens, sums over whole chunks are there.
-// A warp a head, a lane the pairs lane, lane + 32, ...
+// summed from the end of the item; a block has `rank` chunks, that is ROWS tokens, and sums over
+// whole chunks are there. A warp a head, a lane the pairs lane, lane + 32, ...
 template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
-    ScanInputs in, ScanGradients grad, int span, int per_item, int parts_of_end) {
+    ScanInputs in, ScanGradients grad, int per_item, int parts_of_end) {
   constexpr int AHEAD = 8;
   static_assert(AHEAD == SCAN_HEADS, "each warp sums the heads of one token");
   __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
@@ -1089,10 +688,10 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
   const bool works = head < in.heads;
   const int64_t number = blockIdx.x / per_item;
   const ScanItem item = in.item[number];
-  const int chunks = (item.tokens - 1) / span + 1;
+  const int chunks = (item.tokens - 1) / (ROWS / in.rank) + 1;
   int side = 0;
-  for (int chunk = blockIdx.x % per_item; chunk < chunks; chunk += per_item) {
-    const int first = chunk * span, end = item.tokens - first < span ? item.tokens : first + span;
+  for (int first = blockIdx.x % per_item * ROWS; first < item.tokens; first += per_item * ROWS) {
+    const int end = item.tokens - first < ROWS ? item.tokens : first + ROWS;
     float sum[PAIRS];
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
@@ -1101,7 +700,7 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       if (!works || pair >= in.angles) continue;
       const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
       for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
-      for (int later = chunks - 1; later > chunk; --later)
+      for (int later = chunks - 1; later >= first / ROWS * in.rank + in.rank; --later)
         sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
                                      pair];
     }
@@ -1153,14 +752,10 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
   }
 }
 
-// Sums over the heads of a group, and over a slab of tokens. A thread holds eight values
-// of SCAN_SLAB / 16 tokens.
-template <bool SLABS>
+// Sums over the parts of a group. A thread holds eight values of SCAN_SLAB / 16 tokens.
 __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int64_t stride,
-                                                 float* slabs, int64_t tokens, int heads,
-                                                 int groups, int width) {
+                                                 int64_t tokens, int heads, int groups, int width) {
   constexpr int LANES = 16, EACH = SCAN_SLAB / LANES;
-  __shared__ float parts[LANES][128 + 4];
   const int per_group = heads / groups, group = blockIdx.y % groups, block = blockIdx.y / groups;
   const int piece = threadIdx.x % 16, row = threadIdx.x / 16, column = block * 128 + piece * 8;
   const int64_t first = blockIdx.x * static_cast<int64_t>(SCAN_SLAB) + row;
@@ -1179,7 +774,6 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int6
                      ? __ldcs(reinterpret_cast<const uint4*>(in + (token * heads + h) * width + column))
                      : make_uint4(0, 0, 0, 0);
     }
-    float slab[8] = {0, 0, 0, 0, 0, 0, 0, 0};
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
       const uint32_t pairs[4] = {words[i].x, words[i].y, words[i].z, words[i].w};
@@ -1188,21 +782,6 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int6
         const float2 v = unpack(pairs[j]);
         sum[i][2 * j] += v.x;
         sum[i][2 * j + 1] += v.y;
-        slab[2 * j] += v.x;
-        slab[2 * j + 1] += v.y;
-      }
-    }
-    if (SLABS) {
-      __syncthreads();
-#pragma unroll
-      for (int j = 0; j < 8; ++j) parts[row][piece * 8 + j] = slab[j];
-      __syncthreads();
-      if (threadIdx.x < 128 && block * 128 + threadIdx.x < width) {
-        float total = 0;
-#pragma unroll
-        for (int r = 0; r < LANES; ++r) total += parts[r][threadIdx.x];
-        slabs[(static_cast<int64_t>(blockIdx.x) * heads + h) * width + block * 128 + threadIdx.x] =
-            total;
       }
     }
   }
@@ -1224,56 +803,32 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
   if (in.items > 0) {
-    constexpr bool KEEP = R == 1;
-    allow(walk_item<P, N, R, TURN, KEEP>, 2 * stage);
-    walk_item<P, N, R, TURN, KEEP><<<(KEEP ? 2 : 1) * blocks.x, THREADS, 2 * stage, stream>>>(
+    allow(walk_item<P, N, R, TURN>, 2 * stage);
+    walk_item<P, N, R, TURN><<<2 * blocks.x, THREADS, 2 * stage, stream>>>(
         in, saved, grad, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("walk_item");
   }
   if (in.sequences > 0) {
     const dim3 grid(P * N / 512, static_cast<unsigned>(in.sequences * in.heads));
-    pass_gradients<P, N, TURN, R == 1><<<grid, 256, 0, stream>>>(in, saved, grad);
+    pass_gradients<P, N, TURN><<<grid, 256, 0, stream>>>(in, saved, grad);
     CISTRON_LAUNCH_CHECK("pass_gradients");
   }
   if (in.items == 0) return;
   const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
-  if constexpr (R == 1) {
-    const int splits = scan_splits(in);
-    const size_t size = ChunkRoom<P, N, TURN>(in.angles).total;
-    allow(chunk_gradients<P, N, TURN>, size);
-    chunk_gradients<P, N, TURN><<<static_cast<unsigned>(in.items * per_item * in.groups * splits),
-                                  THREADS, size, stream>>>(in, saved, grad, per_item, splits);
-    CISTRON_LAUNCH_CHECK("chunk_gradients");
-  } else {
-    const size_t table = chunk_tokens<R>() * TABLE<N> * sizeof(__half2);
-    {
-      const size_t size = (2 * ROWS * N + 2 * ROWS * P + P * N + ROWS * ROWS) * sizeof(bf16) +
-                          sizeof(Gates) + (ROWS * R + 2 * ROWS) * sizeof(float) +
-                          (TURN ? table + turning_bytes<N, R>() : 0);
-      allow(query_gradients<P, N, R, TURN>, size);
-      query_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-      CISTRON_LAUNCH_CHECK("query_gradients");
-    }
-    {
-      const size_t size = (2 * ROWS * N + 3 * ROWS * P + P * N) * sizeof(bf16) + key_scratch<N, R, TURN>() +
-                          sizeof(Gates) + (ROWS * R + 11 * ROWS) * sizeof(float) +
-                          (TURN ? table : 0);
-      allow(key_gradients<P, N, R, TURN>, size);
-      key_gradients<P, N, R, TURN><<<blocks, THREADS, size, stream>>>(in, saved, grad);
-      CISTRON_LAUNCH_CHECK("key_gradients");
-    }
-  }
-  // Chunk by chunk where sums over chunks are there.
-  const int span = R == 1 ? ROWS : 1 << 30, spans = R == 1 ? per_item : 1;
+  const int splits = scan_splits(in);
+  const size_t size = ChunkRoom<P, N, R, TURN>(in.angles).total;
+  allow(chunk_gradients<P, N, R, TURN>, size);
+  chunk_gradients<P, N, R, TURN><<<static_cast<unsigned>(in.items * per_item * in.groups * splits),
+                                   THREADS, size, stream>>>(in, saved, grad, per_item, splits);
+  CISTRON_LAUNCH_CHECK("chunk_gradients");
   if (TURN && in.angles > 0) {
+    const int spans = (per_item + R - 1) / R;
     const dim3 grid(static_cast<unsigned>(in.items * spans),
                     (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
-    const int parts = R == 1 ? P / 8 : 1;
     if (in.angles <= 32)
-      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans, parts);
+      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, spans, P / 8);
     else
-      turn_gradients<(N + 63) / 64>
-          <<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, span, spans, parts);
+      turn_gradients<(N + 63) / 64><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, spans, P / 8);
     CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }
@@ -1282,7 +837,6 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
 
 int scan_splits(const ScanInputs& in) {
   const int heads = in.heads / in.groups;
-  if (in.rank > 1) return heads;
   // Two blocks a multiprocessor, several times over.
   int splits = 1;
   while (in.chunks * in.groups * splits < 1024 && heads % (2 * splits) == 0) splits *= 2;
@@ -1297,15 +851,12 @@ void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradi
   });
 }
 
-void scan_sum_heads(const bf16* in, bf16* out, int64_t stride, float* slabs, int64_t tokens,
-                    int heads, int groups, int width, cudaStream_t stream) {
+void scan_sum_heads(const bf16* in, bf16* out, int64_t stride, int64_t tokens, int heads,
+                    int groups, int width, cudaStream_t stream) {
   if (tokens == 0) return;
   const dim3 grid(static_cast<unsigned>((tokens + SCAN_SLAB - 1) / SCAN_SLAB),
                   groups * ((width + 127) / 128));
-  if (slabs != nullptr)
-    sum_heads<true><<<grid, 256, 0, stream>>>(in, out, stride, slabs, tokens, heads, groups, width);
-  else
-    sum_heads<false><<<grid, 256, 0, stream>>>(in, out, stride, slabs, tokens, heads, groups, width);
+  sum_heads<<<grid, 256, 0, stream>>>(in, out, stride, tokens, heads, groups, width);
   CISTRON_LAUNCH_CHECK("sum_heads");
 }
 

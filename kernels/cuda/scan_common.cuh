@@ -492,16 +492,17 @@ struct Part {
     }
   }
   // The same through the warp's 16 rows from `row` on of a tile of 64 columns, which no one else
-  // uses; `to` is the place of the first of those rows.
+  // uses; `to` is the place of the first of those rows, rows being tokens times ranks.
+  template <int R>
   __device__ __forceinline__ void write_out(bf16* tile, int row, bf16* to, int64_t stride,
-                                            int rows) {
+                                            int64_t rank, int rows) {
     const Elements<64> place(tile, row, 0);
     each([&](float& a, float& b, int f, int half) { place.store(f, half, pack(a, b)); });
     __syncwarp();
 #pragma unroll
     for (int i = threadIdx.x & 31; i < 16 * F; i += 32)
       if (i / F < rows)
-        *reinterpret_cast<uint4*>(to + i / F * stride + i % F * 8) =
+        *reinterpret_cast<uint4*>(to + i / F / R * stride + i / F % R * rank + i % F * 8) =
             *reinterpret_cast<const uint4*>(tile + at<64>(row + i / F, i % F * 8));
   }
   // g(a, b, fragment, half) for each pair of neighbouring columns.

@@ -264,21 +264,9 @@ __global__ void __launch_bounds__(THREADS, 2)
       if (index + 1 < chunks) load(index + 1);
     }
     if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
-    // Rows are tokens times ranks.
-    if constexpr (R == 1) {
-      out.write_out(y.data + head * y.head + (token + mine) * y.token + column, y.token,
-                    tokens - mine);
-    } else {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int i = mine + 8 * h;
-        bf16* to = y.data + head * y.head + (token + i / R) * y.token + (i % R) * y.rank + column +
-                   2 * (lane & 3);
-#pragma unroll
-        for (int f = 0; f < P / 16; ++f)
-          if (i / R < tokens) word(to + 8 * f) = pack(out.value[f][2 * h], out.value[f][2 * h + 1]);
-      }
-    }
+    // Rows are tokens times ranks, and eight rows whole tokens.
+    out.write_out(y.data + head * y.head + (token + mine / R) * y.token + (mine % R) * y.rank + column,
+                  y.token / R, tokens * R - mine);
   }
 }
 
@@ -325,7 +313,7 @@ bool scan_supported(int head_dim, int state, int rank, int angles) {
   int device = 0, shared = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return shared >= 128 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
+  return shared >= 136 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
 }
 
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,

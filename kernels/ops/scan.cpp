@@ -143,39 +143,30 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   const bool turns = in.angles >= 0;
   auto gate = [&] { return at::empty({tokens, in.heads}, single); };
   Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-  Tensor across = gate(), dangle = at::empty({tokens, in.heads, angles}, single);
+  Tensor dangle = at::empty({tokens, in.heads, angles}, single);
   Tensor dx = places.dx.defined() ? places.dx
                                   : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
   // The gradients of b and c, or parts of them to be summed.
-  const bool single_rank = in.rank == 1;
   const std::int64_t splits = cuda::scan_splits(in), width = in.rank * in.state;
-  const bool direct = single_rank && splits == 1;
+  const bool direct = splits == 1;
   auto sums_of = [&](const Tensor& place) {
     if (direct && place.defined()) return place;
     return at::empty({tokens, in.groups * splits * width}, half);
   };
   Tensor db = sums_of(places.db), dc = sums_of(places.dc);
   Tensor states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
-  Tensor dstates, dstates_of, left, dbias, chunk_turning;
-  if (single_rank) {
-    dstates_of = at::empty_like(states);
-    left = at::empty({chunks, in.heads}, single);
-    chunk_turning = at::empty({chunks, in.heads, angles}, single);
-    if (turns) dbias = at::empty({chunks, in.heads, 2, in.state}, single);
-  } else {
-    dstates = at::empty_like(kept[0]);
-  }
+  Tensor dstates_of = at::empty_like(states), left = at::empty({chunks, in.heads}, single);
+  Tensor chunk_turning = at::empty({chunks, in.heads, angles}, single), dbias;
+  if (turns) dbias = at::empty({chunks, in.heads, 2, in.rank, in.state}, single);
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
   Tensor dtheta = at::empty({parts, tokens, angles}, single);
   Tensor turning = at::empty({in.items, in.heads, in.head_dim / 8, angles}, single);
   Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
-  Tensor dskip = at::empty({single_rank ? chunks : in.items, in.heads}, single);
+  Tensor dskip = at::empty({chunks, in.heads}, single);
   Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
                           pointer<__nv_bfloat16>(local),
-                          half_data(dstates),
-                          pointer<float>(across),
                           pointer<float>(dangle),
                           pointer<float>(turning),
                           gradient_rows(dx, 2, 1),
@@ -183,11 +174,11 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           pointer<__nv_bfloat16>(dc),
                           db.stride(0),
                           dc.stride(0),
-                          half_data(states),
-                          half_data(dstates_of),
-                          float_target(left),
+                          pointer<__nv_bfloat16>(states),
+                          pointer<__nv_bfloat16>(dstates_of),
+                          pointer<float>(left),
                           float_target(dbias),
-                          float_target(chunk_turning),
+                          pointer<float>(chunk_turning),
                           pointer<float>(dtheta),
                           pointer<float>(ddecay),
                           pointer<float>(dweight),
@@ -197,32 +188,26 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           dinitial.defined() ? pointer<float>(dinitial) : nullptr};
   const auto stream = current_stream(dy);
   cuda::scan_backward(in, saved, out, stream);
-  // To [tokens, rank, groups, state], and the bias's part.
-  auto over_heads = [&](const Tensor& found, const Tensor& place, Tensor& gradient, Tensor& bias) {
+  // To [tokens, rank, groups, state].
+  auto over_heads = [&](const Tensor& found, const Tensor& place, Tensor& gradient) {
     Tensor whole = found;
     if (!direct) {
       whole = place.defined() ? place : at::empty({tokens, in.groups * width}, half);
-      const bool slabs = turns && !single_rank;
-      Tensor sums = at::empty({slabs ? (tokens + cuda::SCAN_SLAB - 1) / cuda::SCAN_SLAB : 0, in.heads,
-                               in.rank, in.state},
-                              single);
       cuda::scan_sum_heads(pointer<__nv_bfloat16>(found), pointer<__nv_bfloat16>(whole),
-                           whole.stride(0), slabs ? pointer<float>(sums) : nullptr, tokens,
-                           in.groups * static_cast<int>(splits), in.groups,
-                           static_cast<int>(width), stream);
-      if (slabs) bias = sums.sum(0);
+                           whole.stride(0), tokens, in.groups * static_cast<int>(splits),
+                           in.groups, static_cast<int>(width), stream);
     }
     if (!place.defined())
       gradient = whole.view({tokens, in.groups, in.rank, in.state}).transpose(1, 2);
   };
   variable_list result(INPUTS);
   result[X] = dx;
-  over_heads(db, places.db, result[B], result[B_BIAS]);
-  over_heads(dc, places.dc, result[C], result[C_BIAS]);
-  if (turns && single_rank) {
+  over_heads(db, places.db, result[B]);
+  over_heads(dc, places.dc, result[C]);
+  if (turns) {
     const Tensor bias = dbias.sum(0);
-    result[B_BIAS] = bias.narrow(1, 0, 1);
-    result[C_BIAS] = bias.narrow(1, 1, 1);
+    result[B_BIAS] = bias.select(1, 0);
+    result[C_BIAS] = bias.select(1, 1);
   }
   if (turns) {
     result[THETA] = parts == 1 ? dtheta[0] : dtheta.sum(0);
