@@ -75,9 +75,23 @@ __device__ __forceinline__ int64_t state_row(const StepRows& rows, int64_t row) 
   return rows.index == nullptr ? row : rows.index[row];
 }
 
+// Lets the blocks of the next kernel start where there is room, and waits for all of the one
+// before. Before the wait a kernel may read only what that one does not write.
+__device__ __forceinline__ void next_may_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+__device__ __forceinline__ void wait_for_last() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // One thread a channel: dots the tail and the new input with the taps and moves the tail on.
 template <typename T>
 __global__ void conv_step(Mamba2Step step) {
+  next_may_start();
   const int64_t inner = step.heads * step.head_dim;
   const int64_t channels = inner + 2 * step.groups * step.state;
   const int64_t blocks = (channels + BLOCK - 1) / BLOCK;
@@ -100,7 +114,8 @@ __global__ void conv_step(Mamba2Step step) {
   step.mixed[row * channels + channel] = silu(sum);
 }
 
-// A group of LANES lanes holds HELD rows of the state of one head, VEC values a lane.
+// A group of LANES lanes holds HELD rows of the state of one head, VEC values a lane. The first
+// values of the state are asked for before the convolution is waited for.
 template <typename T, int VEC, int LANES>
 __global__ void __launch_bounds__(BLOCK) mamba2_scan_step(Mamba2Step step) {
   constexpr int GROUPS = BLOCK / LANES;
@@ -113,9 +128,19 @@ __global__ void __launch_bounds__(BLOCK) mamba2_scan_step(Mamba2Step step) {
   T* y = static_cast<T*>(step.y) + (row * H + head) * P;
   const int64_t at = state_row(step.rows, row);
   if (at < 0) {
+    wait_for_last();
     for (int64_t p = first + lane; p < min(first + HELD, P); p += LANES) put(y + p, 0.0f);
     return;
   }
+  float* state = step.ssm + ((at * H + head) * P + first) * N;
+  Pack<VEC> held[HELD];
+  auto load_state = [&](int64_t n) {
+#pragma unroll
+    for (int i = 0; i < HELD; ++i)
+      if (first + i < P && n < N) held[i] = load<VEC>(state + i * N + n);
+  };
+  load_state(lane * VEC);
+  wait_for_last();
   const int64_t inner = H * P, channels = inner + 2 * step.groups * N;
   const int64_t group = head / (H / step.groups);
   const float* mixed = step.mixed + row * channels;
@@ -125,7 +150,6 @@ __global__ void __launch_bounds__(BLOCK) mamba2_scan_step(Mamba2Step step) {
   const T* dt = static_cast<const T*>(step.projected) + row * step.stride + inner + channels + head;
   const float delta = softplus(value(dt) + step.dt_bias[head]);
   const float keep = expf(-delta * expf(step.a_log[head]));
-  float* state = step.ssm + ((at * H + head) * P + first) * N;
   float in[HELD], out[HELD];
 #pragma unroll
   for (int i = 0; i < HELD; ++i) {
@@ -133,10 +157,7 @@ __global__ void __launch_bounds__(BLOCK) mamba2_scan_step(Mamba2Step step) {
     out[i] = 0.0f;
   }
   for (int64_t n = lane * VEC; n < N; n += LANES * VEC) {
-    Pack<VEC> held[HELD];
-#pragma unroll
-    for (int i = 0; i < HELD; ++i)
-      if (first + i < P) held[i] = load<VEC>(state + i * N + n);
+    if (n != lane * VEC) load_state(n);
     const Pack<VEC> bn = load<VEC>(b + n), cn = load<VEC>(c + n);
 #pragma unroll
     for (int i = 0; i < HELD; ++i) {
@@ -444,6 +465,53 @@ __global__ void __launch_bounds__(BLOCK) attention_head_step(AttentionStep step)
   }
 }
 
+// A block a row.
+__global__ void __launch_bounds__(BLOCK) route_row(RouteStep step) {
+  __shared__ float parts[3][BLOCK / 32];
+  const int64_t row = blockIdx.x, first = row * step.width;
+  const bool runs = step.mask[row];
+  float sums[3] = {0, 0, 0};
+  for (int64_t i = threadIdx.x; i < step.width; i += BLOCK) {
+    const float q = step.q[first + i], k = step.k[first + i];
+    sums[0] = fmaf(q, k, sums[0]);
+    sums[1] = fmaf(q, q, sums[1]);
+    sums[2] = fmaf(k, k, sums[2]);
+    if (runs) step.last[first + i] = step.now[first + i];
+  }
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    const float sum = sum_lanes<32>(sums[i]);
+    if (threadIdx.x % 32 == 0) parts[i][threadIdx.x / 32] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+#pragma unroll
+  for (int i = 0; i < 3; ++i) {
+    sums[i] = 0;
+    for (int w = 0; w < BLOCK / 32; ++w) sums[i] += parts[i][w];
+  }
+  const float cosine =
+      sums[0] / (fmaxf(sqrtf(sums[1]), 1e-12f) * fmaxf(sqrtf(sums[2]), 1e-12f));
+  const float apart = fminf(fmaxf(0.5f * (1.0f - cosine), 0.0f), 1.0f);
+  const float prob = step.seen[row] == 0 ? 1.0f : apart;
+  step.prob[row] = prob;
+  step.starting[row] = runs && prob > 0.5f;
+  step.seen[row] += runs;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(BLOCK) dechunk_row(DechunkStep step) {
+  const int64_t row = blockIdx.x, first = row * step.width;
+  const T* z = static_cast<const T*>(step.z) + row * step.stride;
+  const float by = fminf(fmaxf(step.prob[row], step.floor), step.ceiling);
+  const bool moves = step.starting[row];
+  for (int64_t i = threadIdx.x; i < step.width; i += BLOCK) {
+    float average = step.average[first + i];
+    if (moves) step.average[first + i] = average = fmaf(value(z + i), by, average * (1.0f - by));
+    step.out[first + i] = average + step.residual[first + i];
+  }
+}
+
 bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
 
 template <typename T, int VEC, int LANES>
@@ -453,8 +521,20 @@ void launch_mamba2(const Mamba2Step& step, cudaStream_t stream) {
   CISTRON_LAUNCH_CHECK("conv_step");
   constexpr int64_t tile = BLOCK / LANES * HELD;
   const int64_t tiles = (step.head_dim + tile - 1) / tile;
-  mamba2_scan_step<T, VEC, LANES>
-      <<<step.rows.count * step.heads * tiles, BLOCK, 0, stream>>>(step);
+  // Starts while the convolution runs, on chips that can.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = dim3(static_cast<unsigned>(step.rows.count * step.heads * tiles));
+  launch.blockDim = dim3(BLOCK);
+  launch.stream = stream;
+  launch.attrs = &early;
+  int device = 0, major = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  launch.numAttrs = major >= 9 ? 1 : 0;
+  cudaLaunchKernelEx(&launch, mamba2_scan_step<T, VEC, LANES>, step);
   CISTRON_LAUNCH_CHECK("mamba2_scan_step");
 }
 
@@ -532,6 +612,21 @@ void attention_step(const AttentionStep& step, cudaStream_t stream) {
     vector ? launch_attention<bf16, 4>(step, stream) : launch_attention<bf16, 1>(step, stream);
   else
     vector ? launch_attention<float, 4>(step, stream) : launch_attention<float, 1>(step, stream);
+}
+
+void route_step(const RouteStep& step, cudaStream_t stream) {
+  if (step.count == 0) return;
+  route_row<<<step.count, BLOCK, 0, stream>>>(step);
+  CISTRON_LAUNCH_CHECK("route_step");
+}
+
+void dechunk_step(const DechunkStep& step, cudaStream_t stream) {
+  if (step.count == 0) return;
+  if (step.bfloat16)
+    dechunk_row<bf16><<<step.count, BLOCK, 0, stream>>>(step);
+  else
+    dechunk_row<float><<<step.count, BLOCK, 0, stream>>>(step);
+  CISTRON_LAUNCH_CHECK("dechunk_step");
 }
 
 }  // namespace cistron::cuda

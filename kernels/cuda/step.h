@@ -74,4 +74,33 @@ struct AttentionStep {
 };
 void attention_step(const AttentionStep& step, cudaStream_t stream);
 
+// Whether each row starts a chunk, from the cosine of q of its last vector and k of this one. The
+// first vector of a row does. Rows in `mask` count this vector and keep it as their last.
+struct RouteStep {
+  std::int64_t count, width;
+  const float *q, *k, *now;  // [count, width]
+  const bool* mask;          // [count]
+  float* last;               // [count, width]
+  std::int64_t* seen;        // [count]: vectors before this one
+  float* prob;               // [count]
+  bool* starting;            // [count]: prob > 1/2, in `mask`
+};
+void route_step(const RouteStep& step, cudaStream_t stream);
+
+// out = average + residual; rows that start a chunk first move their average on to z by prob
+// within [floor, ceiling].
+struct DechunkStep {
+  std::int64_t count, width;
+  bool bfloat16;        // of `z`
+  const void* z;        // [count, stride]
+  std::int64_t stride;
+  const float* prob;    // [count]
+  const bool* starting;  // [count]
+  float floor, ceiling;
+  float* average;        // [count, width]
+  const float* residual;  // [count, width]
+  float* out;            // [count, width]
+};
+void dechunk_step(const DechunkStep& step, cudaStream_t stream);
+
 }  // namespace cistron::cuda

@@ -4,6 +4,7 @@
 #ifdef CISTRON_CUDA
 #include "../cuda/step.h"
 
+#include <array>
 #include <cstring>
 
 namespace cistron::ops {
@@ -143,11 +144,65 @@ void attention_step(const Call& call) {
   call.give(0, y);
 }
 
+// fp32 `[count, width]` without gaps.
+float* matrix_data(const Tensor& t, at::IntArrayRef sizes) {
+  TORCH_CHECK(t.is_contiguous() && t.scalar_type() == at::kFloat && t.sizes() == sizes,
+              "decode step: a tensor is ", t.scalar_type(), " ", t.sizes(),
+              ", expected contiguous fp32 ", sizes);
+  return t.data_ptr<float>();
+}
+
+void route_step(const Call& call) {
+  const Tensor &q = call.tensor(0), &mask = call.tensor(3), &seen = call.tensor(5);
+  at::OptionalDeviceGuard guard(q.device());
+  cuda::RouteStep step{};
+  step.count = q.size(0), step.width = q.size(1);
+  const std::array<std::int64_t, 2> sizes{step.count, step.width};
+  step.q = matrix_data(q, sizes), step.k = matrix_data(call.tensor(1), sizes);
+  step.now = matrix_data(call.tensor(2), sizes), step.last = matrix_data(call.tensor(4), sizes);
+  TORCH_CHECK(mask.is_contiguous() && mask.numel() == step.count && seen.is_contiguous() &&
+                  seen.numel() == step.count,
+              "decode step: one mask value and one count a row");
+  step.mask = mask.const_data_ptr<bool>();
+  step.seen = seen.data_ptr<std::int64_t>();
+  Tensor prob = made(q, {step.count}, at::kFloat), starting = made(q, {step.count}, at::kBool);
+  step.prob = prob.data_ptr<float>();
+  step.starting = starting.data_ptr<bool>();
+  cuda::route_step(step, current_stream(q));
+  call.give(0, prob);
+  call.give(1, starting);
+}
+
+void dechunk_step(const Call& call) {
+  const Tensor &z = call.tensor(0), &prob = call.tensor(1), &starting = call.tensor(2);
+  const Tensor &average = call.tensor(3), &residual = call.tensor(4);
+  at::OptionalDeviceGuard guard(z.device());
+  cuda::DechunkStep step{};
+  step.count = average.size(0), step.width = average.size(1);
+  const std::array<std::int64_t, 2> sizes{step.count, step.width};
+  step.bfloat16 = activations(z, step.width);
+  step.z = z.data_ptr();
+  step.stride = z.stride(0);
+  step.prob = matrix_data(prob, step.count);
+  TORCH_CHECK(z.size(0) == step.count && starting.is_contiguous() && starting.numel() == step.count,
+              "decode step: one row of z and one mask value a row");
+  step.starting = starting.const_data_ptr<bool>();
+  step.floor = real(call.numbers[0]), step.ceiling = real(call.numbers[1]);
+  step.average = matrix_data(average, sizes);
+  step.residual = matrix_data(residual, sizes);
+  Tensor out = at::empty_like(average);
+  step.out = out.data_ptr<float>();
+  cuda::dechunk_step(step, current_stream(z));
+  call.give(0, out);
+}
+
 }  // namespace
 
 CISTRON_OPERATOR(mamba2_step, mamba2_step)
 CISTRON_OPERATOR(mamba3_step, mamba3_step)
 CISTRON_OPERATOR(attention_step, attention_step)
+CISTRON_OPERATOR(route_step, route_step)
+CISTRON_OPERATOR(dechunk_step, dechunk_step)
 
 }  // namespace cistron::ops
 #endif

@@ -161,18 +161,24 @@ fn first_of(starts: &[(usize, i64)], before: Option<Before<'_>>) -> Vec<i64> {
 
 /// `(1 - cos(W_q previous, W_k current)) / 2` in fp32 of rows `[rows, width]`: `[rows]`.
 pub fn probability(previous: &Tensor, current: &Tensor, weights: &Weights<'_>) -> Tensor {
-    let unit = |x: &Tensor, weight: &Tensor| {
-        let y = linear(&floats(x), weight);
+    let [q, k] = vectors(previous, current, weights);
+    dissimilarity(&q, &k)
+}
+
+/// What [`dissimilarity`] compares: q of `previous` and k of `current`.
+pub fn vectors(previous: &Tensor, current: &Tensor, weights: &Weights<'_>) -> [Tensor; 2] {
+    [(previous, weights.q), (current, weights.k)].map(|(x, weight)| linear(&floats(x), weight))
+}
+
+/// Half of one minus the cosine of `q` and `k` `[…, width]`: `[…]`.
+pub fn dissimilarity(q: &Tensor, k: &Tensor) -> Tensor {
+    let unit = |y: &Tensor| {
         let norm = y
             .norm_scalaropt_dim(2, [-1i64].as_slice(), true)
             .clamp_min(1e-12);
         y / norm
     };
-    let cosine = (unit(previous, weights.q) * unit(current, weights.k)).sum_dim_intlist(
-        [-1i64].as_slice(),
-        false,
-        None,
-    );
+    let cosine = (unit(q) * unit(k)).sum_dim_intlist([-1i64].as_slice(), false, None);
     let distance: Tensor = (1.0 - cosine) / 2.0;
     distance.clamp(0.0, 1.0)
 }

@@ -18,7 +18,8 @@ pub enum Ceiling {
 }
 
 impl Ceiling {
-    fn value(self) -> f64 {
+    /// The number.
+    pub fn value(self) -> f64 {
         match self {
             Self::One => 1.0,
             Self::BelowOne => 1.0 - FLOOR,

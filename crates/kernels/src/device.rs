@@ -55,6 +55,8 @@ operators!(
     cistron_attention_step,
     cistron_mamba2_step,
     cistron_mamba3_step,
+    cistron_route_step,
+    cistron_dechunk_step,
     cistron_swiglu,
     cistron_swiglu_linear,
     cistron_gated_linear,

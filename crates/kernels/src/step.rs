@@ -6,7 +6,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::{attention, device, rotary};
+use crate::dechunk::{self, Ceiling};
+use crate::{attention, chunk, device, rotary};
 
 /// Added to mean squares before the root.
 const EPS: f64 = crate::norm::EPS;
@@ -58,6 +59,94 @@ fn beside(mask: &Tensor, values: &Tensor) -> Tensor {
 /// Whether the kernels take such activations and states.
 fn takes(activations: &Tensor, states: &[&Tensor]) -> bool {
     device::usable(activations) && states.iter().all(|state| state.kind() == Kind::Float)
+}
+
+/// What a chunking stage compares: vectors `[rows, width]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Route<'a> {
+    /// q of each row's last vector.
+    pub q: &'a Tensor,
+    /// k of this one.
+    pub k: &'a Tensor,
+    /// This vector.
+    pub now: &'a Tensor,
+    /// Whether each row takes the step, bool `[rows]`.
+    pub mask: &'a Tensor,
+}
+
+/// The probability that each row starts a chunk, and whether it does: `[rows]` each. A row that
+/// has `seen` nothing (i64 `[rows]`) does. Rows that run count this vector and keep it as their
+/// `last` `[rows, width]`.
+pub fn route(route: Route<'_>, last: &mut Tensor, seen: &mut Tensor) -> [Tensor; 2] {
+    if takes(route.q, &[route.q, route.k, route.now, last]) {
+        let Route { q, k, now, mask } = route;
+        let tensors = [q, k, now, mask, &*last, &*seen].map(Some);
+        return device::call(device::cistron_route_step, &tensors, &[]);
+    }
+    route_plain(route, last, seen)
+}
+
+/// [`route`] in plain operators.
+pub fn route_plain(route: Route<'_>, last: &mut Tensor, seen: &mut Tensor) -> [Tensor; 2] {
+    let prob = chunk::dissimilarity(route.q, route.k).masked_fill(&Tensor::eq(seen, 0), 1.0);
+    let starting = pass(&prob, route.now, route.mask, last, seen);
+    [prob, starting]
+}
+
+/// Rows of `mask` count `now` and keep it as their `last`; those of them that start a chunk.
+pub fn pass(
+    prob: &Tensor,
+    now: &Tensor,
+    mask: &Tensor,
+    last: &mut Tensor,
+    seen: &mut Tensor,
+) -> Tensor {
+    let rows = Rows {
+        mask: Some(mask),
+        ..Rows::default()
+    };
+    rows.put(last, now);
+    *seen += mask.to_kind(Kind::Int64);
+    prob.gt(0.5).logical_and(mask)
+}
+
+/// What comes back from the inner stages of a chunking stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Dechunk<'a> {
+    /// What the inner stages made, `[rows, width]`.
+    pub z: &'a Tensor,
+    /// Probability that a chunk starts, fp32 `[rows]`.
+    pub prob: &'a Tensor,
+    /// Whether one does, bool `[rows]`.
+    pub starting: &'a Tensor,
+    /// What goes past the inner stages, `[rows, width]`.
+    pub residual: &'a Tensor,
+    /// Greatest weight of a new chunk.
+    pub ceiling: Ceiling,
+}
+
+/// Moves the running `average` `[rows, width]` of the rows that start a chunk on to theirs, and
+/// returns it with the residual added.
+pub fn dechunk(back: Dechunk<'_>, average: &mut Tensor) -> Tensor {
+    if takes(back.z, &[back.prob, back.residual, average]) {
+        let tensors = [back.z, back.prob, back.starting, &*average, back.residual].map(Some);
+        let numbers = [dechunk::FLOOR, back.ceiling.value()].map(|x| x.to_bits() as i64);
+        let [y] = device::call(device::cistron_dechunk_step, &tensors, &numbers);
+        return y;
+    }
+    dechunk_plain(back, average)
+}
+
+/// [`dechunk`] in plain operators.
+pub fn dechunk_plain(back: Dechunk<'_>, average: &mut Tensor) -> Tensor {
+    let p = dechunk::smoothing(back.prob, back.ceiling).unsqueeze(-1);
+    let keep: Tensor = 1.0 - &p;
+    let rows = Rows {
+        mask: Some(back.starting),
+        ..Rows::default()
+    };
+    rows.put(average, &(back.z * &p + &*average * keep));
+    &*average + back.residual
 }
 
 /// Weights and sizes of a Mamba-2 mixer between its projections.

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use cistron_kernels::dechunk::Ceiling;
 use cistron_kernels::runtime;
 use cistron_kernels::step::{
-    Attention, Mamba2, Mamba3, Mamba3State, Rows, attention, attention_plain, mamba2, mamba2_plain,
-    mamba3, mamba3_plain,
+    Attention, Dechunk, Mamba2, Mamba3, Mamba3State, Route, Rows, attention, attention_plain,
+    dechunk, dechunk_plain, mamba2, mamba2_plain, mamba3, mamba3_plain, route, route_plain,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -350,6 +351,64 @@ fn bandwidth_of_the_steps() {
                 };
                 mamba3(&projected, &weights, state, Rows::default())
             });
+        }
+    }
+}
+
+#[test]
+fn steps_of_chunking_stages_equal_the_plain_form() {
+    let Some(device) = device() else { return };
+    tch::manual_seed(4);
+    let draw = Draw(device);
+    let mask = Tensor::from_slice(&[true, false, true, true, true]).to_device(device);
+    for width in [1, 7, 64, 300, 512] {
+        for kind in [Kind::Float, Kind::BFloat16] {
+            for ceiling in [Ceiling::One, Ceiling::BelowOne] {
+                let mut seen = Tensor::from_slice(&[0i64, 3, 0, 9, 1]).to_device(device);
+                let mut last = draw.normal(&[5, width]);
+                let mut average = draw.normal(&[5, width]);
+                let mut seen64 = seen.copy();
+                let (mut last64, mut average64) = (double(&last), double(&average));
+                for _ in 0..3 {
+                    let [q, k, now, residual] = [0; 4].map(|_| draw.normal(&[5, width]));
+                    let given = Route {
+                        q: &q,
+                        k: &k,
+                        now: &now,
+                        mask: &mask,
+                    };
+                    let [prob, starting] = &route(given, &mut last, &mut seen);
+                    let given = Route {
+                        q: &double(&q),
+                        k: &double(&k),
+                        now: &double(&now),
+                        mask: &mask,
+                    };
+                    let [prob64, starting64] = &route_plain(given, &mut last64, &mut seen64);
+                    assert!(error(prob, prob64) < 1e-5, "prob: {width}");
+                    assert_eq!((starting, &seen), (starting64, &seen64), "{width}");
+                    assert_eq!(double(&last), last64, "last: {width}");
+
+                    let z = draw.projected(5, width, kind);
+                    let back = Dechunk {
+                        z: &z,
+                        prob,
+                        starting,
+                        residual: &residual,
+                        ceiling,
+                    };
+                    let x = dechunk(back, &mut average);
+                    let back = Dechunk {
+                        z: &double(&z),
+                        prob: prob64,
+                        residual: &double(&residual),
+                        ..back
+                    };
+                    let x64 = dechunk_plain(back, &mut average64);
+                    assert!(error(&x, &x64) < 1e-5, "x: {width} {kind:?}");
+                    assert!(error(&average, &average64) < 1e-5, "{width} {kind:?}");
+                }
+            }
         }
     }
 }

@@ -136,12 +136,6 @@ impl StageCache {
     }
 }
 
-/// Replaces the rows of `state` where `mask` `[rows]` says so, in place.
-pub(crate) fn put(state: &mut Tensor, mask: &Tensor, values: &Tensor) {
-    let values = values.to_kind(state.kind());
-    state.copy_(&values.where_self(&mask.unsqueeze(-1), state));
-}
-
 #[derive(Debug)]
 enum Recording {
     /// Nothing has been recorded yet.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cistron_kernels::chunk::{self, Before, Places, Weights};
 use cistron_kernels::dechunk::{self, Ceiling, Dechunk};
-use cistron_kernels::{Layout, Packed, upload};
+use cistron_kernels::{Layout, Packed, step, upload};
 use tch::Tensor;
 
 use crate::config::{Config, Numerics};
@@ -130,6 +130,29 @@ impl Router {
                 chunk::probability(previous, current, &self.weights()).masked_fill(&seen.eq(0), 1.0)
             }
         }
+    }
+
+    /// One token of every row: `now` `[rows, width]`, after `last` and `seen` tokens, which rows of
+    /// `mask` move on. The probability that a chunk starts, and whether one does.
+    pub fn decode(
+        &self,
+        now: &Tensor,
+        mask: &Tensor,
+        last: &mut Tensor,
+        seen: &mut Tensor,
+    ) -> [Tensor; 2] {
+        if let Some(rule) = self.rule {
+            let prob = rule.starts(seen, None);
+            let starting = step::pass(&prob, now, mask, last, seen);
+            return [prob, starting];
+        }
+        let [q, k] = &chunk::vectors(last, now, &self.weights());
+        step::route(step::Route { q, k, now, mask }, last, seen)
+    }
+
+    /// Greatest weight of a new chunk in the average.
+    pub fn ceiling(&self) -> Ceiling {
+        self.ceiling
     }
 
     /// What goes past the inner stages: fp32, `[rows, width]` to the same.

@@ -1,10 +1,11 @@
 //! One token of every row through all stages, with a mask for the rows whose memory changes.
 
+use cistron_kernels::step;
 use tch::{Kind, Tensor};
 
 use super::{HNet, Network, Routed, Stage};
 use crate::compute::Compute;
-use crate::decode::{RoutedCache, StageCache, put};
+use crate::decode::{RoutedCache, StageCache};
 
 impl HNet {
     /// Tokens i64 `[rows]` to scores `[rows, vocabulary]`; rows outside `mask`, bool `[rows]`,
@@ -46,23 +47,26 @@ impl Routed {
         compute: &Compute,
     ) -> Tensor {
         let encoded = self.encoder.decode(x, &mut cache.encoder, mask, compute);
-        let residual = self.router.residual(&encoded);
-        let prob = self.router.step(&cache.last, &encoded, &cache.seen);
-        put(&mut cache.last, mask, &encoded);
-        cache.seen += mask.to_kind(Kind::Int64);
-        let starting = prob.gt(0.5).logical_and(mask);
+        // As the router takes it.
+        let now = match encoded.kind() {
+            Kind::Double => encoded.shallow_clone(),
+            _ => encoded.to_kind(Kind::Float),
+        };
+        let residual = self.router.residual(&now);
+        let [prob, starting] = &self
+            .router
+            .decode(&now, mask, &mut cache.last, &mut cache.seen);
         let z = self
             .inner
-            .decode(&encoded, &mut cache.inner, &starting, compute);
-        let p = self.router.smoothing(&prob).unsqueeze(-1);
-        let keep: Tensor = 1.0 - &p;
-        let average = z * &p + &cache.average * keep;
-        put(&mut cache.average, &starting, &average);
-        self.decoder.decode(
-            &(&cache.average + residual),
-            &mut cache.decoder,
-            mask,
-            compute,
-        )
+            .decode(&encoded, &mut cache.inner, starting, compute);
+        let back = step::Dechunk {
+            z: &z,
+            prob,
+            starting,
+            residual: &residual,
+            ceiling: self.router.ceiling(),
+        };
+        let x = step::dechunk(back, &mut cache.average);
+        self.decoder.decode(&x, &mut cache.decoder, mask, compute)
     }
 }
