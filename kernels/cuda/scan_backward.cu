@@ -198,7 +198,7 @@ struct ChunkRoom {
     }
     pitch = angles <= 32 ? 36 : TABLE<N>;
     gates = tiles + squares;
-    table = gates + sizeof(Gates) + (8 + 10 * ROWS) * sizeof(float);
+    table = gates + sizeof(Gates) + (24 + 10 * ROWS) * sizeof(float);
     bias = table + (TURN ? chunk_tokens<R>() * pitch * sizeof(__half2) : 0);
     turned = bias + (TURN && !BIAS_IN_TILES ? 2 * 4 * R * N * sizeof(float) : 0);
     if (BIAS_IN_TILES) bias = 2 * ROWS * N * sizeof(bf16);
@@ -270,8 +270,8 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(g);  // before g and p are
   float* theta = reinterpret_cast<float*>(&turns + 1);
   Gates& gates = *reinterpret_cast<Gates*>(memory + room.gates);
-  float* scratch = reinterpret_cast<float*>(&gates + 1);  // [8]
-  float* columns = scratch + 8;                           // E over t, by s: [2][64]
+  float* scratch = reinterpret_cast<float*>(&gates + 1);  // [3][8]
+  float* columns = scratch + 24;                          // E over t, by s: [2][64]
   float* diagonal = columns + 2 * ROWS;                   // [2][64]
   float* through = diagonal + 2 * ROWS;                   // read from the state, put into it: [2][64]
   float* rows = through + 2 * ROWS;                       // E over s, by t: [4][64]
@@ -323,6 +323,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
     };
     // Writes what a head's warps left in shared memory.
     float2 own_weight{};
+    float own_decay = 0;
     auto finish = [&](int head) {
       if (threadIdx.x < 32) {
         // `later` flows from before the chunk, or from an earlier token, to this token or a later
@@ -349,7 +350,10 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
           if (lane >= step) before += down;
         }
         before -= earlier.x + earlier.y;  // of this lane's own tokens
-        const float past = scratch[4] + scratch[5] + scratch[6] + scratch[7];
+        float past = 0;
+#pragma unroll
+        for (int w = 0; w < 8; ++w) past += scratch[8 + 8 * (head & 1) + w];
+        past *= own_decay;
         const int t = R == 1 ? 2 * lane : lane;
         const int64_t index = (token + t) * in.heads + head;
         if (t < tokens && t < TOKENS) {
@@ -363,8 +367,12 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
           grad.dlog_decay[index + in.heads] = past + (before + earlier.x) + (after - later.x);
         }
       }
-      if (threadIdx.x == THREADS - 1)
-        grad.dskip[chunk * in.heads + head] = scratch[0] + scratch[1] + scratch[2] + scratch[3];
+      if (threadIdx.x == THREADS - 1) {
+        float dskip = 0;
+#pragma unroll
+        for (int w = 0; w < 8; ++w) dskip += scratch[w];
+        grad.dskip[chunk * in.heads + head] = dskip;
+      }
       if (!Room::BIAS_IN_TILES) finish_bias(head);
       if (TURN && threadIdx.x < in.angles) {
         const float* from = turned_by + threadIdx.x;
@@ -395,6 +403,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         later[i] = *reinterpret_cast<const uint4*>(ends + i * THREADS * 8);
       const float to_item_end = power_of_two(grad.left[chunk * in.heads + head]);
       copies_done();
+      float past = 0;  // what flows from before the chunk to after it
 #pragma unroll
       for (int i = 0; i < PIECES; ++i) {
         uint4& own = *reinterpret_cast<uint4*>(ds + (i * THREADS + threadIdx.x) * 8);
@@ -402,7 +411,11 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                          add_pair(own.y, later[i].y, to_item_end),
                          add_pair(own.z, later[i].z, to_item_end),
                          add_pair(own.w, later[i].w, to_item_end));
+        const uint4 h = *reinterpret_cast<const uint4*>(s + (i * THREADS + threadIdx.x) * 8);
+        past += dot(own.x, h.x) + dot(own.y, h.y) + dot(own.z, h.z) + dot(own.w, h.w);
       }
+      for (int step = 16; step > 0; step /= 2) past += __shfl_xor_sync(~0u, past, step);
+      if (lane == 0) scratch[8 + 8 * (head & 1) + (threadIdx.x >> 5)] = past;
       stores_done();
       __syncthreads();
       // Here, so that addresses are not kept from head to head.
@@ -411,6 +424,10 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       // This half's projection, the other's, its values and state.
       const bf16 *own = half ? k : q, *other = half ? q : k;
       const bf16 *value = half ? v : o, *through_state = half ? ds : s;
+      // What needs no rotation is multiplied while rows turn.
+      const int first = 32 * half;
+      Part<4> inner;
+      inner.template begin<P>(Left<P>(v, row), Right<P>(o, first));
       if (TURN) {
         Angles<N, R> angles;
         angles.sum(turns, theta, in.angles);
@@ -420,14 +437,19 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         stores_done();
         __syncthreads();
       }
+      inner.template wait<0>();
       {
         // Rows are s, columns t.
-        Part<4> scores, inner;
-        const int first = 32 * half;
+        Part<4> scores;
         scores.template begin<N>(Left<N>(k, row), Right<N>(q, first));
-        inner.template begin<P>(Left<P>(v, row), Right<P>(o, first));
-        scores.template wait<1>();
-        inner.template wait<0>();
+        float dskip = 0;  // dy . x of the same row
+        inner.each([&](float& a, float& b, int f, int h) {
+          const int apart = mine + 8 * h - first - 8 * f - 2 * (lane & 3);
+          dskip += apart == 0 ? a : apart == 1 ? b : 0.0f;
+        });
+        for (int step = 16; step > 0; step /= 2) dskip += __shfl_xor_sync(~0u, dskip, step);
+        if (lane == 0) scratch[warp] = dskip;
+        scores.template wait<0>();
         const Elements<ROWS> kept_place(p, row, first), turned_place(g, row, first);
         float by_column[2] = {0, 0}, by_diagonal[2] = {0, 0}, by_row[8];
         const float row_decay[2] = {gates.decay[mine], gates.decay[mine + 8]};
@@ -498,7 +520,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         part.template begin<N>(Left<N>(own, row), Right<N, P>(through_state, 0));
         part.template wait<0>();
         part.scale_rows(left[0], left[1]);
-        const Elements<P> place(value, row, 0), y_place(o, row, 0), x_place(v, row, 0);
+        const Elements<P> place(value, row, 0), y_place(o, row, 0);
         float sum[2] = {0, 0};
         part.each([&](float& a, float& b, int f, int h) {
           const float2 c = unpack(place.load(f, h));
@@ -524,28 +546,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
           part.template write_out<R>(
               p, row, grad.dx.data + head * grad.dx.head + (token + row / R) * grad.dx.token,
               grad.dx.token, grad.dx.rank, tokens * R - row);
-        } else {
-          float dskip = 0;
-          part.each([&](float&, float&, int f, int h) {
-            const float2 x = unpack(x_place.load(f, h)), y = unpack(y_place.load(f, h));
-            dskip += x.x * y.x + x.y * y.y;
-          });
-          // What flows from before the chunk to after it.
-          float past = 0;
-#pragma unroll 4
-          for (int i = threadIdx.x * 8; i < P * N; i += THREADS / 2 * 8) {
-            const uint4 a = *reinterpret_cast<const uint4*>(s + i);
-            const uint4 b = *reinterpret_cast<const uint4*>(ds + i);
-            past += dot(a.x, b.x) + dot(a.y, b.y) + dot(a.z, b.z) + dot(a.w, b.w);
-          }
-          for (int step = 16; step > 0; step /= 2) {
-            dskip += __shfl_xor_sync(~0u, dskip, step);
-            past += __shfl_xor_sync(~0u, past, step);
-          }
-          if (lane == 0) {
-            scratch[warp] = dskip;
-            scratch[4 + warp] = past * power_of_two(chunk_decay(gates));
-          }
         }
       }
       auto scaled = [&] {
@@ -654,6 +654,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       }
       own_weight = R == 1 ? *reinterpret_cast<const float2*>(gates.weight + 2 * lane)
                           : make_float2(gates.weight[lane * R % ROWS], 0);
+      own_decay = power_of_two(chunk_decay(gates));
       __syncthreads();
     }
     finish((split + 1) * each - 1);
