@@ -1,4 +1,4 @@
-// A warp a row; a row is read twice where its values do not stay in registers, the second
+// A warp a row, or forwards a block where there are few; a row is read twice where its values do not stay in registers, the second
 // time from the first-level cache.
 #include "norm.h"
 
@@ -16,18 +16,34 @@ __device__ __forceinline__ float sum_over_lanes(float value) {
   return value;
 }
 
+// The sum over a row, which `TEAM` warps of the block have: one or all.
+template <int TEAM>
+__device__ __forceinline__ float sum_over_row(float value) {
+  static_assert(TEAM == 1 || TEAM == WARPS);
+  value = sum_over_lanes(value);
+  if constexpr (TEAM == 1) return value;
+  __shared__ float parts[WARPS];
+  if ((threadIdx.x & 31) == 0) parts[threadIdx.x >> 5] = value;
+  __syncthreads();
+  value = 0;
+#pragma unroll
+  for (int w = 0; w < WARPS; ++w) value += parts[w];
+  return value;
+}
+
 __device__ __forceinline__ float silu_gradient(float x, float gate) {
   return gate * (1.0f + x * (1.0f - gate));
 }
 
+template <int TEAM>
 __global__ void __launch_bounds__(32 * WARPS) add_norm(AddNorm in) {
-  const int lane = threadIdx.x & 31;
-  const int64_t row = blockIdx.x * static_cast<int64_t>(WARPS) + (threadIdx.x >> 5);
+  const int lane = threadIdx.x % (32 * TEAM);
+  const int64_t row = blockIdx.x * static_cast<int64_t>(WARPS / TEAM) + threadIdx.x / (32 * TEAM);
   if (row >= in.rows) return;
   const int64_t start = row * in.width;
   const float* from = in.branch ? in.sum : in.residual;
   float squares = 0;
-  for (int64_t c = lane * 8; c < in.width; c += STEP) {
+  for (int64_t c = lane * 8; c < in.width; c += TEAM * STEP) {
     float v[8];
     load<8>(in.residual + start + c, v);
     if (in.branch) {
@@ -40,9 +56,9 @@ __global__ void __launch_bounds__(32 * WARPS) add_norm(AddNorm in) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) squares = fmaf(v[i], v[i], squares);
   }
-  const float rstd = rsqrtf(sum_over_lanes(squares) / in.width + in.eps);
+  const float rstd = rsqrtf(sum_over_row<TEAM>(squares) / in.width + in.eps);
   if (lane == 0) in.rstd[row] = rstd;
-  for (int64_t c = lane * 8; c < in.width; c += STEP) {
+  for (int64_t c = lane * 8; c < in.width; c += TEAM * STEP) {
     float v[8], w[8];
     load<8>(from + start + c, v);
     load<8>(in.weight + c, w);
@@ -130,9 +146,10 @@ __global__ void __launch_bounds__(32 * WARPS) add_norm_gradient(AddNormGradient 
   write_weight_gradient<ITERATIONS>(total, in.width, in.dweight);
 }
 
+template <int TEAM>
 __global__ void __launch_bounds__(32 * WARPS) gated_norm(GatedNorm in) {
-  const int lane = threadIdx.x & 31;
-  const int64_t row = blockIdx.x * static_cast<int64_t>(WARPS) + (threadIdx.x >> 5);
+  const int lane = threadIdx.x % (32 * TEAM);
+  const int64_t row = blockIdx.x * static_cast<int64_t>(WARPS / TEAM) + threadIdx.x / (32 * TEAM);
   if (row >= in.rows) return;
   const __nv_bfloat16 *x = in.x + row * in.width, *z = in.z + row * in.stride;
   float squares = 0;
@@ -143,15 +160,15 @@ __global__ void __launch_bounds__(32 * WARPS) gated_norm(GatedNorm in) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) v[i] *= g[i] * sigmoid_of(g[i]);
   };
-  for (int64_t c = lane * 8; c < in.width; c += STEP) {
+  for (int64_t c = lane * 8; c < in.width; c += TEAM * STEP) {
     float v[8];
     gated(c, v);
 #pragma unroll
     for (int i = 0; i < 8; ++i) squares = fmaf(v[i], v[i], squares);
   }
-  const float rstd = rsqrtf(sum_over_lanes(squares) / in.width + in.eps);
+  const float rstd = rsqrtf(sum_over_row<TEAM>(squares) / in.width + in.eps);
   if (lane == 0) in.rstd[row] = rstd;
-  for (int64_t c = lane * 8; c < in.width; c += STEP) {
+  for (int64_t c = lane * 8; c < in.width; c += TEAM * STEP) {
     float v[8], w[8];
     gated(c, v);
     load<8>(in.weight + c, w);
@@ -216,7 +233,12 @@ __global__ void __launch_bounds__(32 * WARPS) gated_norm_gradient(GatedNormGradi
   write_weight_gradient<ITERATIONS>(total, in.width, in.dweight);
 }
 
-unsigned row_blocks(int64_t rows) { return static_cast<unsigned>((rows + WARPS - 1) / WARPS); }
+// So few rows leave most of the chip idle with a warp each, and wait for one load after another.
+constexpr int64_t FEW = 1024;
+
+unsigned row_blocks(int64_t rows) {
+  return static_cast<unsigned>(rows <= FEW ? rows : (rows + WARPS - 1) / WARPS);
+}
 
 template <typename F>
 void by_width(int64_t width, F&& f) {
@@ -234,7 +256,8 @@ void by_width(int64_t width, F&& f) {
 
 void add_norm_forward(const AddNorm& in, cudaStream_t stream) {
   if (in.rows == 0) return;
-  add_norm<<<row_blocks(in.rows), 32 * WARPS, 0, stream>>>(in);
+  auto* kernel = in.rows <= FEW ? add_norm<WARPS> : add_norm<1>;
+  kernel<<<row_blocks(in.rows), 32 * WARPS, 0, stream>>>(in);
   CISTRON_LAUNCH_CHECK("add_norm");
 }
 
@@ -247,7 +270,8 @@ void add_norm_backward(const AddNormGradient& in, cudaStream_t stream) {
 
 void gated_norm_forward(const GatedNorm& in, cudaStream_t stream) {
   if (in.rows == 0) return;
-  gated_norm<<<row_blocks(in.rows), 32 * WARPS, 0, stream>>>(in);
+  auto* kernel = in.rows <= FEW ? gated_norm<WARPS> : gated_norm<1>;
+  kernel<<<row_blocks(in.rows), 32 * WARPS, 0, stream>>>(in);
   CISTRON_LAUNCH_CHECK("gated_norm");
 }
 

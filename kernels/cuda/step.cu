@@ -89,7 +89,8 @@ __device__ __forceinline__ void wait_for_last() {
 }
 
 // One thread a channel: dots the tail and the new input with the taps and moves the tail on.
-template <typename T>
+// WIDTH taps, or with 0 as many as there are.
+template <typename T, int WIDTH>
 __global__ void conv_step(Mamba2Step step) {
   next_may_start();
   const int64_t inner = step.heads * step.head_dim;
@@ -100,24 +101,37 @@ __global__ void conv_step(Mamba2Step step) {
   const int64_t at = state_row(step.rows, row);
   if (at < 0 || channel >= channels) return;
   const T* projected = static_cast<const T*>(step.projected) + row * step.stride + inner;
-  const float* taps = step.conv_weight + channel * step.width;
-  float* tail = step.tail + at * (step.width - 1) * channels + channel;
-  float sum = step.conv_bias[channel];
-  for (int64_t k = 0; k + 1 < step.width; ++k) {
-    const float held = tail[k * channels];
-    sum = fmaf(taps[k], held, sum);
-    if (k > 0) tail[(k - 1) * channels] = held;
-  }
+  const int64_t width = WIDTH > 0 ? WIDTH : step.width;
+  const float* taps = step.conv_weight + channel * width;
+  float* tail = step.tail + at * (width - 1) * channels + channel;
   const float now = value(projected + channel);
-  sum = fmaf(taps[step.width - 1], now, sum);
-  if (step.width > 1) tail[(step.width - 2) * channels] = now;
+  float sum = step.conv_bias[channel];
+  if constexpr (WIDTH > 0) {
+    float held[WIDTH];
+#pragma unroll
+    for (int k = 0; k + 1 < WIDTH; ++k) held[k] = tail[k * channels];
+    held[WIDTH - 1] = now;
+#pragma unroll
+    for (int k = 0; k < WIDTH; ++k) {
+      sum = fmaf(taps[k], held[k], sum);
+      if (k > 0) tail[(k - 1) * channels] = held[k];
+    }
+  } else {
+    for (int64_t k = 0; k + 1 < width; ++k) {
+      const float held = tail[k * channels];
+      sum = fmaf(taps[k], held, sum);
+      if (k > 0) tail[(k - 1) * channels] = held;
+    }
+    sum = fmaf(taps[width - 1], now, sum);
+    if (width > 1) tail[(width - 2) * channels] = now;
+  }
   step.mixed[row * channels + channel] = silu(sum);
 }
 
 // A group of LANES lanes holds HELD rows of the state of one head, VEC values a lane. The first
 // values of the state are asked for before the convolution is waited for.
 template <typename T, int VEC, int LANES>
-__global__ void __launch_bounds__(BLOCK) mamba2_scan_step(Mamba2Step step) {
+__global__ void __launch_bounds__(BLOCK, 4) mamba2_scan_step(Mamba2Step step) {
   constexpr int GROUPS = BLOCK / LANES;
   const int64_t P = step.head_dim, N = step.state, H = step.heads;
   const int64_t tiles = (P + GROUPS * HELD - 1) / (GROUPS * HELD);
@@ -517,7 +531,8 @@ bool aligned(const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(
 template <typename T, int VEC, int LANES>
 void launch_mamba2(const Mamba2Step& step, cudaStream_t stream) {
   const int64_t channels = step.heads * step.head_dim + 2 * step.groups * step.state;
-  conv_step<T><<<step.rows.count * ((channels + BLOCK - 1) / BLOCK), BLOCK, 0, stream>>>(step);
+  auto* conv = step.width == 4 ? conv_step<T, 4> : conv_step<T, 0>;
+  conv<<<step.rows.count * ((channels + BLOCK - 1) / BLOCK), BLOCK, 0, stream>>>(step);
   CISTRON_LAUNCH_CHECK("conv_step");
   constexpr int64_t tile = BLOCK / LANES * HELD;
   const int64_t tiles = (step.head_dim + tile - 1) / tile;

@@ -106,7 +106,7 @@ pub fn pass(
         ..Rows::default()
     };
     rows.put(last, now);
-    *seen += mask.to_kind(Kind::Int64);
+    let _ = seen.g_add_(mask);
     prob.gt(0.5).logical_and(mask)
 }
 
