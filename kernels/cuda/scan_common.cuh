@@ -343,6 +343,16 @@ __device__ __forceinline__ uint4 gather(const uint32_t (&w)[4]) {
   return upper ? make_uint4(c0, c1, b0, b1) : make_uint4(a0, a1, c0, c1);
 }
 
+// The same of fragments `first` to `first` + 3 of an accumulator, in the upper or lower eight rows.
+template <int F>
+__device__ __forceinline__ uint4 gather(const float (&value)[F][4], int first, int half) {
+  uint32_t words[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    words[i] = pack(value[first + i][2 * half], value[first + i][2 * half + 1]);
+  return gather(words);
+}
+
 // The part of a state [P][N] that one warp accumulates: 16 rows by COLUMNS columns.
 template <int P, int N>
 struct StatePart {
@@ -405,12 +415,9 @@ struct StatePart {
       for (int f = 0; f < FRAGMENTS; f += 4)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          uint32_t words[4];
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            words[i] = pack(value[f + i][2 * half], value[f + i][2 * half + 1]);
           *reinterpret_cast<uint4*>(to + at<N, P>(row + (lane >> 2) + 8 * half,
-                                                  column + 8 * (f + (lane & 3)))) = gather(words);
+                                                  column + 8 * (f + (lane & 3)))) =
+              gather(value, f, half);
         }
     } else {
       each([&](float& a, float& b, int r, int c) { word(to + at<N, P>(r, c)) = pack(a, b); });
@@ -477,11 +484,7 @@ struct Part {
       for (int f = 0; f < F; f += 4)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          uint32_t words[4];
-#pragma unroll
-          for (int i = 0; i < 4; ++i)
-            words[i] = pack(value[f + i][2 * half], value[f + i][2 * half + 1]);
-          const uint4 whole = gather(words);
+          const uint4 whole = gather(value, f, half);
           if (8 * half < rows)
             *reinterpret_cast<uint4*>(to + 8 * half * stride + 8 * (f + (lane & 3))) = whole;
         }
