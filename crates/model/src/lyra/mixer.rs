@@ -84,7 +84,8 @@ impl Mixer {
             if let Some(noise) = noise.filter(|_| self.dropout > 0.0) {
                 gated *= noise.mask(&gated.size(), self.dropout, gated.device());
             }
-            x = x + second.forward(&gated);
+            // Not in place: the norm's gradient needs what it read.
+            x = &x + second.forward(&gated);
         }
         let (weight, bias) = &self.decoder;
         let y = x.transpose(0, 1).matmul(weight) + bias.unsqueeze(1);
