@@ -137,7 +137,7 @@ pub fn dechunk(back: Dechunk<'_>, average: &mut Tensor) -> Tensor {
     dechunk_plain(back, average)
 }
 
-/// [`dechunk`] in plain operators.
+/// [`dechunk()`] in plain operators.
 pub fn dechunk_plain(back: Dechunk<'_>, average: &mut Tensor) -> Tensor {
     let p = dechunk::smoothing(back.prob, back.ceiling).unsqueeze(-1);
     let keep: Tensor = 1.0 - &p;
