@@ -233,8 +233,9 @@ fn members_share_weights_and_not_outputs() {
     let all = lyra.members(&x, None);
     assert_eq!(all.size(), [3, 50, 2]);
     let values = all.narrow(-1, 0, 1);
-    let mean = values.mean_dim([0i64].as_slice(), false, Kind::Float);
-    assert_eq!(relative(&lyra.letters(&x, None, None), &mean), 0.0);
+    let mean = all.mean_dim([0i64].as_slice(), false, Kind::Float);
+    let predicted = mean.narrow(1, 0, 1) + mean.narrow(1, 1, 1) * 0.02;
+    assert!(relative(&lyra.letters(&x, None, None), &predicted) < 1e-6);
     for k in [1, 2] {
         assert!(relative(&values.get(0), &values.get(k)) > 0.1);
     }

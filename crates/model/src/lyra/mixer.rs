@@ -11,6 +11,10 @@ use super::pgc::norm;
 /// Layers behind the first.
 pub(super) const LAYERS: i64 = 2;
 
+/// Share of a standard deviation by which ranks move values: so little that they order only what lies close
+/// together. A squared error cannot tell many values near zero apart; their ranks can.
+const RANKS: f64 = 0.02;
+
 /// A linear map that members share but for a factor of each input, a factor of each output and a bias:
 /// `W (x ⊙ r_k) ⊙ s_k + b_k` (BatchEnsemble, arXiv 2002.06715).
 #[derive(Debug)]
@@ -40,7 +44,8 @@ impl Shared {
 
 /// K members read the vectors of all sites at once, `x0 = W_0 [e_1 ... e_L]`, pass gated layers
 /// `x + W (GELU(a) ⊙ b)` with `[a, b] = V norm(x)`, and end in an output of their own behind one curve. Each
-/// is trained on its own error; what is predicted is their mean (as in TabM, arXiv 2410.24210).
+/// is trained on its own error; what is predicted is their mean (as in TabM, arXiv 2410.24210). Beside a value each
+/// may learn its rank.
 #[derive(Debug)]
 pub(super) struct Mixer {
     input: Shared,
@@ -94,10 +99,14 @@ impl Mixer {
         Tensor::cat(&[curve.forward(&y.narrow(-1, 0, self.outputs)), ranks], -1)
     }
 
-    /// The values that members agree on, `[B, d_output]`, of outputs `[K, B, O]`.
+    /// What members agree on, `[B, d_output]`, of outputs `[K, B, O]`: the values, and [`RANKS`] of the ranks
+    /// where there are any.
     pub fn mean(&self, outputs: &Tensor) -> Tensor {
-        outputs
-            .narrow(-1, 0, self.outputs)
-            .mean_dim([0i64].as_slice(), false, Kind::Float)
+        let mean = outputs.mean_dim([0i64].as_slice(), false, Kind::Float);
+        let values = mean.narrow(-1, 0, self.outputs);
+        match mean.size()[1] > self.outputs {
+            true => values + mean.narrow(-1, self.outputs, self.outputs) * RANKS,
+            false => values,
+        }
     }
 }
