@@ -339,7 +339,7 @@ fn shape(
         }
         Pool::Sites if view.sites.is_empty() => {
             return Err(data.error(format!(
-                "variant sites is for sequences of one length in which 2 to {FEW} positions vary, read alone; \
+                "variant sites is for sequences of one length in which at most {FEW} positions vary, read alone; \
                  use --variant auto"
             )));
         }
