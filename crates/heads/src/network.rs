@@ -104,10 +104,11 @@ impl Network {
     /// What is trained, `[K, B, outputs]`, K members each on its own error; with the ranks behind the values
     /// where [`Network::ranks`] says so.
     pub fn trained(&self, batch: &Batch, noise: Option<&Noise>) -> Tensor {
-        match self {
-            Self::Lyra(lyra, _) if lyra.config().members > 0 => lyra.members(&batch.letters, noise),
-            _ => self.forward(batch, noise).unsqueeze(0),
-        }
+        let members = match self {
+            Self::Lyra(lyra, _) => lyra.members(&batch.letters, noise),
+            _ => None,
+        };
+        members.unwrap_or_else(|| self.forward(batch, noise).unsqueeze(0))
     }
 
     /// Whether it learns the ranks of values beside them.

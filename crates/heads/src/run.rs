@@ -25,8 +25,8 @@ pub use result::{
 };
 pub(crate) use result::{ensemble, width};
 
-/// Beyond this many rows members of a network on few sites need little dropout.
-const MANY: usize = 20_000;
+/// Beyond this many rows members of a network on few sites need no more dropout than this.
+const MANY: (usize, f64) = (20_000, 0.05);
 
 /// How positions become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,11 +188,7 @@ pub fn run(
         .unwrap_or(0);
     let letters = embedded.is_none().then(|| inputs.length());
     let training = options.training.clone().for_rows(rows, letters);
-    lyra.dropout = match options.dropout {
-        Some(dropout) => dropout,
-        None if lyra.members > 0 && rows > MANY => lyra.dropout.min(0.05),
-        None => lyra.dropout,
-    };
+    lyra.dropout = dropout(options.dropout, &lyra, rows);
     let (parameters, positional) = size(&lyra)?;
     let mut folds = Vec::new();
     let mut learned: Vec<Vec<Vec<f64>>> = Vec::new();
@@ -381,6 +377,16 @@ fn shape(
     Ok((view, lyra))
 }
 
+/// The chance of a channel to be left out: what is asked for, else that of `lyra`, but for [`MANY`].
+fn dropout(asked: Option<f64>, lyra: &LyraConfig, rows: usize) -> f64 {
+    let (many, most) = MANY;
+    match asked {
+        Some(dropout) => dropout,
+        None if lyra.members > 0 && rows > many => lyra.dropout.min(most),
+        None => lyra.dropout,
+    }
+}
+
 /// Parameters of a network, and those of them that grow with the wild type's length.
 fn size(lyra: &LyraConfig) -> Result<(usize, usize), HeadError> {
     let network = cistron_model::lyra::Lyra::new(lyra, 0, Device::Cpu)?;
@@ -388,4 +394,21 @@ fn size(lyra: &LyraConfig) -> Result<(usize, usize), HeadError> {
     let tables = if lyra.members > 0 { 1 } else { 2 };
     let positional = (tables + letters) * lyra.length.unwrap_or(0) * lyra.d_model;
     Ok((network.params().count(), positional as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rows_of_few_sites_take_less_dropout() {
+        let lyra = |members| LyraConfig {
+            members,
+            ..LyraConfig::default()
+        };
+        assert_eq!(dropout(None, &lyra(4), 20_000), 0.2);
+        assert_eq!(dropout(None, &lyra(4), 20_001), 0.05);
+        assert_eq!(dropout(None, &lyra(0), 20_001), 0.2);
+        assert_eq!(dropout(Some(0.3), &lyra(4), 20_001), 0.3);
+    }
 }

@@ -273,8 +273,8 @@ impl Lyra {
         wild_type: Option<&Tensor>,
         noise: Option<&Noise>,
     ) -> Tensor {
-        if let End::Members(mixer) = &self.end {
-            return mixer.mean(&self.members(letters, noise));
+        if let (End::Members(mixer), Some(outputs)) = (&self.end, self.members(letters, noise)) {
+            return mixer.mean(&outputs);
         }
         let mask = letters.ne(self.config.d_input);
         let mask = (!bool::try_from(mask.all()).unwrap_or(false))
@@ -300,15 +300,13 @@ impl Lyra {
     }
 
     /// Outputs of each member for letters as [`Lyra::letters`] reads them: `[K, B, d_output]`, with the ranks
-    /// behind the values where the configuration has them. K is 1 for a network without members.
-    pub fn members(&self, letters: &Tensor, noise: Option<&Noise>) -> Tensor {
-        match &self.end {
-            End::Pooled(_) => self.letters(letters, None, noise).unsqueeze(0),
-            End::Members(mixer) => {
-                let places = Tensor::arange(letters.size()[1], (Kind::Int64, self.device));
-                mixer.forward(&self.embed(letters, &places), noise)
-            }
-        }
+    /// behind the values where the configuration has them. `None` for a network without members.
+    pub fn members(&self, letters: &Tensor, noise: Option<&Noise>) -> Option<Tensor> {
+        let End::Members(mixer) = &self.end else {
+            return None;
+        };
+        let places = Tensor::arange(letters.size()[1], (Kind::Int64, self.device));
+        Some(mixer.forward(&self.embed(letters, &places), noise))
     }
 
     /// The gated convolutions.

@@ -230,7 +230,7 @@ fn members(change: impl FnOnce(&mut LyraConfig)) -> Lyra {
 fn members_share_weights_and_not_outputs() {
     let lyra = members(|config| (config.members, config.ranks) = (3, true));
     let x = letters(50, 4, 6);
-    let all = lyra.members(&x, None);
+    let all = lyra.members(&x, None).expect("members");
     assert_eq!(all.size(), [3, 50, 2]);
     let values = all.narrow(-1, 0, 1);
     let mean = all.mean_dim([0i64].as_slice(), false, Kind::Float);
@@ -239,7 +239,7 @@ fn members_share_weights_and_not_outputs() {
     for k in [1, 2] {
         assert!(relative(&values.get(0), &values.get(k)) > 0.1);
     }
-    let alone = lyra.members(&x.narrow(0, 7, 1), None);
+    let alone = lyra.members(&x.narrow(0, 7, 1), None).expect("members");
     assert!(relative(&alone, &all.narrow(1, 7, 1)) < 1e-5);
     // Of one more member there are signs, factors, biases and an output, and no other matrix.
     let more = members(|config| (config.members, config.ranks) = (4, true));
@@ -251,7 +251,8 @@ fn members_share_weights_and_not_outputs() {
 fn gradients_of_members_are_slopes() {
     let lyra = members(|config| (config.members, config.ranks) = (2, true));
     let x = letters(6, 4, 7);
-    slopes(&lyra, || lyra.members(&x, None).sum(Kind::Double));
+    let members = || lyra.members(&x, None).expect("members");
+    slopes(&lyra, || members().sum(Kind::Double));
 }
 
 #[test]

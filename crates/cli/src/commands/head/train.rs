@@ -431,6 +431,11 @@ fn options(global: &Global, command: &Train, device: Device) -> anyhow::Result<O
         || !command.expansions.is_empty()
         || command.bidirectional
         || command.causal;
+    if matches!(command.variant, VariantArg::Sites) && (lyra_asked || command.linear) {
+        let text = "--variant sites has neither convolutions nor state spaces, and is not linear: leave out \
+                    --depth, --expansions, --bidirectional, --causal and --linear, or take --variant position";
+        return Err(Usage(text.into()).into());
+    }
     Ok(Options {
         task: match command.task {
             TaskArg::Regression => Task::Regression,
