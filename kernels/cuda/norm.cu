@@ -1,5 +1,5 @@
-// A warp a row, or forwards a block where there are few; a row is read twice where its values do not stay in registers, the second
-// time from the first-level cache.
+// A warp a row, or forwards a block where there are few; a row is read twice where its values do
+// not stay in registers, the second time from the first-level cache.
 #include "norm.h"
 
 #include "rows.cuh"
