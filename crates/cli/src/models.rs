@@ -3,10 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
+use cistron_genome::compression::input_name;
+use cistron_genome::fasta::Genome;
 use cistron_kernels::runtime;
 use cistron_model::{Chunking, HNet, Precision, checkpoint};
+use cistron_score::Engine;
+use cistron_score::relatives::Relatives;
 use clap::{Args, ValueEnum};
 use tch::Device;
+
+use crate::global::Global;
+use crate::stop;
 
 /// Name, config.json and model.safetensors of each bundled model.
 const BUNDLED: &[(&str, &str, &[u8])] = &[(
@@ -79,6 +86,50 @@ impl InferenceArg {
             model: model.for_inference(precision),
             provenance,
         })
+    }
+}
+
+/// The model of a command that scores, with the genomes that help it.
+#[derive(Debug, Clone, Args)]
+pub struct ScorerArg {
+    #[command(flatten)]
+    model: InferenceArg,
+    /// Genomes of relatives, plain, gzip or BGZF: where they align with what is read, a base that
+    /// they have counts as likely
+    #[arg(long, value_name = "FASTA,...", value_delimiter = ',')]
+    relatives: Vec<PathBuf>,
+}
+
+impl ScorerArg {
+    /// Starts the model, to read `genome`; also what outputs say of it.
+    pub fn start(
+        &self,
+        global: &Global,
+        device: Device,
+        genome: Option<&Genome>,
+    ) -> anyhow::Result<(Engine, String)> {
+        let Loaded { model, provenance } = self.model.load(device)?;
+        let engine = Engine::new(&model, global.threads())?.with_stop(stop::flag());
+        if self.relatives.is_empty() {
+            return Ok((engine, provenance));
+        }
+        let own = genome.map(Genome::digest);
+        let (mut said, mut contigs) = (Vec::new(), Vec::new());
+        for path in &self.relatives {
+            let (name, relative) = (input_name(path), Genome::read(path)?);
+            let digest = relative.digest();
+            if own.as_ref() == Some(&digest) {
+                tracing::warn!(
+                    "--relatives {name}: this is the genome that is scored; all that differs from \
+                     it will look unlikely"
+                );
+            }
+            said.push(format!("{name}:sha256={digest}"));
+            contigs.extend(relative.contigs);
+        }
+        let relatives = Relatives::of(contigs)?;
+        let provenance = format!("{provenance};relatives={}", said.join(","));
+        Ok((engine.with_relatives(Some(relatives)), provenance))
     }
 }
 

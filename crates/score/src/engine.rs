@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::ScoreError;
+use crate::relatives::Relatives;
 
 /// A model with its worker threads.
 pub struct Engine {
@@ -23,6 +24,7 @@ pub struct Engine {
     stages: usize,
     /// Whether many tails are read in one pass.
     packs: bool,
+    relatives: Option<Relatives>,
     stop: Arc<AtomicBool>,
 }
 
@@ -64,6 +66,7 @@ impl Engine {
             context,
             stages,
             packs: model.device() != Device::Cpu,
+            relatives: None,
             stop,
         })
     }
@@ -72,6 +75,12 @@ impl Engine {
     #[must_use]
     pub fn with_stop(self, stop: Arc<AtomicBool>) -> Self {
         Self { stop, ..self }
+    }
+
+    /// Lets related genomes take part in all log-likelihoods.
+    #[must_use]
+    pub fn with_relatives(self, relatives: Option<Relatives>) -> Self {
+        Self { relatives, ..self }
     }
 
     /// How the model sees bases.
@@ -163,7 +172,12 @@ impl Engine {
             branches.chunks(1).collect()
         };
         let values = self.map(&packs, |model, pack| self.read_pack(model, pack))?;
-        Ok(values.into_iter().flatten().collect())
+        let mut values: Vec<Read> = values.into_iter().flatten().collect();
+        if let Some(relatives) = &self.relatives {
+            let read = values.par_iter_mut().zip(branches);
+            read.for_each(|(read, branch)| relatives.mix(branch, read));
+        }
+        Ok(values)
     }
 
     fn tokens<'a>(&self, bases: impl IntoIterator<Item = &'a u8>) -> Vec<i64> {
@@ -345,8 +359,11 @@ impl Engine {
             .log_softmax(-1, Kind::Float)
             .gather(1, &targets, false)
             .squeeze_dim(1);
-        let log_likelihoods = floats(&log_likelihoods);
+        let mut log_likelihoods = floats(&log_likelihoods);
         finite(&log_likelihoods, bases.len())?;
+        if let Some(relatives) = &self.relatives {
+            relatives.mix_whole(bases, &mut log_likelihoods);
+        }
         let stages = output
             .routing
             .iter()

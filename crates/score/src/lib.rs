@@ -12,6 +12,7 @@ pub mod lm;
 pub mod markov;
 pub mod metrics;
 pub mod regions;
+pub mod relatives;
 pub mod saturate;
 pub mod survey;
 pub mod vcf;

@@ -18,9 +18,8 @@ use clap::{Args, ValueEnum};
 use crate::commands::command_line;
 use crate::commands::score::FrameArg;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::ScorerArg;
 use crate::progress::Progress;
-use crate::stop;
 use crate::table::{self, OutTable};
 
 mod report;
@@ -87,7 +86,7 @@ pub struct Dms {
     )]
     circular: Vec<String>,
     #[command(flatten)]
-    model: InferenceArg,
+    model: ScorerArg,
     /// Table of scores (.tsv, .csv, also .gz, or .parquet); - for standard output
     #[arg(long, short, value_name = "OUT")]
     output: Option<PathBuf>,
@@ -153,8 +152,7 @@ pub fn run(global: &Global, command: &Dms) -> anyhow::Result<()> {
     thin(&mut measured, command.max_variants);
     let wild = Wild::resolve(command, &measured)?;
     wild.log();
-    let loaded = command.model.load(device)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let (engine, model) = command.model.start(global, device, None)?;
     let (frame, said) = command.frame.resolve(super::score::GRID, &engine);
     tracing::info!("{said}");
     let placed = wild.placed(&engine, &frame);
@@ -183,7 +181,7 @@ pub fn run(global: &Global, command: &Dms) -> anyhow::Result<()> {
     let provenance = [
         ("tool_version", env!("CARGO_PKG_VERSION").to_owned()),
         ("command", command_line()),
-        ("model", loaded.provenance.clone()),
+        ("model", model.clone()),
         ("settings", said),
         ("wild_type", wild.said.clone()),
         ("table", measured.file.clone()),
@@ -196,14 +194,7 @@ pub fn run(global: &Global, command: &Dms) -> anyhow::Result<()> {
         .output
         .as_deref()
         .is_none_or(|path| path.as_os_str() != "-");
-    let report = Report::of(
-        command,
-        &loaded.provenance,
-        &wild,
-        &measured,
-        &scored,
-        &baselines,
-    );
+    let report = Report::of(command, &model, &wild, &measured, &scored, &baselines);
     match report {
         Some(report) if prints => report.print(command.json),
         Some(_) => Ok(()),

@@ -14,10 +14,9 @@ use clap::{Args, Subcommand};
 use crate::commands::{saturate, score};
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::ScorerArg;
 use crate::output;
 use crate::progress::Progress;
-use crate::stop;
 
 /// What to evaluate.
 #[derive(Debug, Subcommand)]
@@ -41,7 +40,7 @@ are fitted, on both strands, to the training genomes of that corpus, as the mode
 they are fitted to each evaluated genome itself, which flatters them.")]
 pub struct Lm {
     #[command(flatten)]
-    model: InferenceArg,
+    model: ScorerArg,
     /// Genomes to read
     #[arg(required = true, value_name = "FASTA")]
     fasta: Vec<PathBuf>,
@@ -109,8 +108,7 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     if let Some(plot) = &command.plot {
         output::claim_file(plot, command.force)?;
     }
-    let loaded = command.model.load(global.device()?)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let (engine, model) = command.model.start(global, global.device()?, None)?;
     let window = match command.window {
         Some(window) => window as usize,
         None => context(None, &engine).max(2 * least),
@@ -219,7 +217,7 @@ fn lm(global: &Global, command: &Lm) -> anyhow::Result<()> {
     }
     if command.json {
         output::print_json(&serde_json::json!({
-            "model": loaded.provenance,
+            "model": model,
             "tool_version": env!("CARGO_PKG_VERSION"),
             "window": window,
             "context": least,

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use cistron_genome::compression::input_name;
-use cistron_score::Engine;
 use cistron_score::genes::{self, GeneWindows, Knockout};
 use cistron_tables::{Cell, Kind};
 use clap::{Args, ValueEnum};
@@ -13,9 +12,8 @@ use crate::commands::command_line;
 use crate::commands::score::{Horizon, horizon};
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::ScorerArg;
 use crate::progress::Progress;
-use crate::stop;
 use crate::table::{self, OutTable};
 
 mod job;
@@ -75,7 +73,7 @@ pub struct Genes {
     #[arg(long, value_name = "FILE.tsv", conflicts_with_all = ["fasta", "gff", "labels"])]
     sheet: Option<PathBuf>,
     #[command(flatten)]
-    model: InferenceArg,
+    model: ScorerArg,
     /// Table of genes (.tsv, .csv, also .gz, or .parquet); - for standard output [default: none
     /// with labels, else -]
     #[arg(long, short, value_name = "OUT")]
@@ -164,8 +162,7 @@ pub fn run(global: &Global, command: &Genes) -> anyhow::Result<()> {
     for job in &jobs {
         read.push(job.read(command)?);
     }
-    let loaded = command.model.load(device)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let (engine, model) = command.model.start(global, device, None)?;
     let total: usize = read.iter().map(|(genes, _)| genes.len()).sum();
     let mut progress = Progress::new(global, "score genes", "genes", Some(total as u64));
     let mut scored = Vec::with_capacity(jobs.len());
@@ -190,10 +187,10 @@ pub fn run(global: &Global, command: &Genes) -> anyhow::Result<()> {
     let rate = progress.finish();
     tracing::info!("{total} genes, {rate:.1} a second");
     if let Some(path) = &output {
-        write(path, command, &loaded.provenance, &scored)?;
+        write(path, command, &model, &scored)?;
     }
     match labelled {
-        true => report::print(command, &loaded.provenance, &scored),
+        true => report::print(command, &model, &scored),
         false => Ok(()),
     }
 }

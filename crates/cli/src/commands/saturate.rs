@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use cistron_genome::coord::{Interval, Position};
 use cistron_genome::fasta::{Contig, Genome};
-use cistron_score::Engine;
 use cistron_score::saturate::{Site, saturate};
 use cistron_tracks::atomic::AtomicFile;
 use cistron_tracks::{ContigSize, bigwig};
@@ -17,10 +16,9 @@ use flate2::write::GzEncoder;
 use crate::commands::score::{self, FrameArg};
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::ScorerArg;
 use crate::output;
 use crate::progress::Progress;
-use crate::stop;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -38,7 +36,7 @@ pub struct Saturate {
     #[arg(long, short = 'f', value_name = "FASTA")]
     fasta: PathBuf,
     #[command(flatten)]
-    model: InferenceArg,
+    model: ScorerArg,
     /// Annotation, from which circular contigs are read (Is_circular=true)
     #[arg(long, value_name = "GFF3")]
     gff: Option<PathBuf>,
@@ -74,8 +72,7 @@ pub fn run(global: &Global, command: &Saturate) -> anyhow::Result<()> {
     for path in outputs.chain(&command.bigwig) {
         output::claim_file(path, command.force)?;
     }
-    let loaded = command.model.load(device)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let (engine, _) = command.model.start(global, device, Some(&genome))?;
     let (frame, said) = command.frame.resolve(command.grid, &engine);
     tracing::info!("{said}");
     let mut table = Table::create(&command.output)?;

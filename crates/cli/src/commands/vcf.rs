@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use cistron_genome::compression::input_name;
-use cistron_score::Engine;
 use cistron_score::error::ScoreError;
 use cistron_score::vcf::{self, AltRow, Target, VcfOptions};
 use cistron_tables::{Cell, Kind};
@@ -20,9 +19,8 @@ use crate::commands::command_line;
 use crate::commands::score::{FrameArg, GRID, genetic_code, read_genome};
 use crate::failure::Usage;
 use crate::global::Global;
-use crate::models::InferenceArg;
+use crate::models::ScorerArg;
 use crate::progress::Progress;
-use crate::stop;
 use crate::table::{self, OutTable};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -64,7 +62,7 @@ pub struct Vcf {
     #[arg(long, short = 'f', value_name = "FASTA")]
     fasta: PathBuf,
     #[command(flatten)]
-    model: InferenceArg,
+    model: ScorerArg,
     /// Annotation: adds the consequence of each ALT (CIS_CSQ) and its gene (CIS_GENE), and says
     /// which contigs are circular (Is_circular=true)
     #[arg(long, value_name = "GFF3")]
@@ -234,8 +232,7 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
             write_index: command.write_index,
         },
     )?;
-    let loaded = command.model.load(device)?;
-    let engine = Engine::new(&loaded.model, global.threads())?.with_stop(stop::flag());
+    let (engine, model) = command.model.start(global, device, Some(&genome))?;
     let (frame, said) = command.frame.resolve(command.grid, &engine);
     let reference = format!("{};sha256={}", command.fasta.display(), genome.digest());
     let typed = match command.shard {
@@ -252,7 +249,7 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
         provenance: (!command.no_version).then(|| Provenance {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             command: typed.clone(),
-            model: loaded.provenance.clone(),
+            model: model.clone(),
             reference: reference.clone(),
         }),
         shard: command.shard,
@@ -279,7 +276,7 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
         false => [
             ("tool_version", env!("CARGO_PKG_VERSION").to_owned()),
             ("command", typed),
-            ("model", loaded.provenance.clone()),
+            ("model", model.clone()),
             ("reference", reference.clone()),
             ("settings", said.clone()),
         ]
