@@ -101,6 +101,15 @@ pub struct ScorerArg {
 }
 
 impl ScorerArg {
+    /// What a score's description says of relatives.
+    pub fn said(&self) -> String {
+        match self.relatives.len() {
+            0 => String::new(),
+            1 => ", with a relative".to_owned(),
+            n => format!(", with {n} relatives"),
+        }
+    }
+
     /// Starts the model, to read `genome`; also what outputs say of it.
     pub fn start(
         &self,

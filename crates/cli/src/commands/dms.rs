@@ -154,6 +154,7 @@ pub fn run(global: &Global, command: &Dms) -> anyhow::Result<()> {
     wild.log();
     let (engine, model) = command.model.start(global, device, None)?;
     let (frame, said) = command.frame.resolve(super::score::GRID, &engine);
+    let said = said + &command.model.said();
     tracing::info!("{said}");
     let placed = wild.placed(&engine, &frame);
     let scored = match &wild.target {
