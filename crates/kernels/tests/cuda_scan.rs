@@ -3,6 +3,7 @@
 
 mod support;
 
+use cistron_kernels::mamba3::{RawGates, weights};
 use cistron_kernels::ssm::{Scan, Turn};
 use cistron_kernels::{Layout, conv, norm, rotary, swiglu};
 use support::{CUDA, HALF, Leaf, Limits, ROUNDED, SINGLE, check, leaf, no_device, random};
@@ -109,7 +110,7 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
         leaves.push(leaf(&delta, SINGLE));
     }
     let layout = Layout::new(lengths, CUDA);
-    let fused = |t: &[Tensor]| {
+    let fused = |t: &[Tensor], keep: bool| {
         let scan = Scan {
             x: &t[0],
             b: &t[1],
@@ -126,21 +127,27 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
             skip: Some(&t[6]),
             initial: Some(&t[7]),
         };
-        let (y, last) = scan.run(&layout, true);
-        vec![y, last.expect("asked for")]
+        let (y, last) = scan.run(&layout, keep);
+        std::iter::once(y).chain(last).collect()
     };
-    check(
-        &format!("scan {lengths:?} {sizes:?} {angles:?}"),
-        &leaves,
-        // One rounding to bf16 is always allowed. In fp32 blocks take other operators.
-        &Limits {
-            single: f64::INFINITY,
-            fp32: 4e-3,
-            ..ROUNDED
-        },
-        &|t| recurrence(t, lengths),
-        &fused,
-    );
+    for keep in [true, false] {
+        check(
+            &format!("scan {lengths:?} {sizes:?} {angles:?} {keep}"),
+            &leaves,
+            // One rounding to bf16 is always allowed. In fp32 blocks take other operators.
+            &Limits {
+                single: f64::INFINITY,
+                fp32: 4e-3,
+                ..ROUNDED
+            },
+            &|t| {
+                let mut outputs = recurrence(t, lengths);
+                outputs.truncate(1 + usize::from(keep));
+                outputs
+            },
+            &|t| fused(t, keep),
+        );
+    }
 }
 
 #[test]
@@ -157,6 +164,48 @@ fn scans_are_the_recurrence() {
     }
     for rank in [2, 4, 8] {
         check_scan(&[33, 1, 20], [2, rank, 64, 128], Some(32));
+    }
+}
+
+#[test]
+fn gates_of_mamba3_are_the_plain_form() {
+    if no_device() {
+        return;
+    }
+    tch::manual_seed(4);
+    for (lengths, heads, angles) in [
+        (vec![1], 1, 3),
+        (vec![0, 70, 3, 900], 9, 32),
+        (vec![5], 2, 0),
+    ] {
+        let tokens = lengths.iter().sum();
+        let leaves = [
+            leaf(&(random(&[tokens, 3 * heads + angles]) * 2.0), HALF),
+            leaf(&random(&[heads]), SINGLE),
+        ];
+        for heavy_tail in [false, true] {
+            let run = |t: &[Tensor], fused: bool| {
+                let layout = Layout::new(&lengths, t[0].device());
+                let gates = RawGates {
+                    values: &t[0],
+                    dt_bias: &t[1],
+                    heavy_tail,
+                    floor: 0.25,
+                };
+                let gates = gates.run(fused.then_some(&layout));
+                let [gamma, weight] = gates
+                    .weights
+                    .unwrap_or_else(|| weights(&gates.delta, &gates.trap, &layout));
+                vec![gates.theta, gates.delta, gates.log_decay, gamma, weight]
+            };
+            check(
+                &format!("gates {lengths:?} {heads} {angles} {heavy_tail}"),
+                &leaves,
+                &ROUNDED,
+                &|t| run(t, false),
+                &|t| run(t, true),
+            );
+        }
     }
 }
 
