@@ -360,6 +360,28 @@ __device__ __forceinline__ void copy_word_async(void* to, const void* from, bool
                : "memory");
 }
 
+// Writes a tile of SIZE elements to device memory as it lies in shared memory; the whole block
+// calls it after a barrier, and tile_read before the one after which the tile may change.
+template <int SIZE>
+__device__ __forceinline__ void write_tile(bf16* to, const bf16* tile) {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0)
+    asm volatile(
+        "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n"
+        "cp.async.bulk.commit_group;" ::"l"(to), "r"(shared_address(tile)), "n"(SIZE * 2)
+        : "memory");
+#else
+  for (int i = threadIdx.x * 8; i < SIZE; i += blockDim.x * 8)
+    *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(tile + i);
+#endif
+}
+
+__device__ __forceinline__ void tile_read() {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0) asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+#endif
+}
+
 // Asks for a line that the next chunk will read.
 __device__ __forceinline__ void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));

@@ -58,6 +58,8 @@ struct ScanSaved {
   float* turn;            // [items, heads, angles]: an item's whole angle
   float* angle;           // [chunks, heads, angles]: angle before each chunk
   float* sums;            // [tokens, heads]: log2 of the decay from before the chunk to after a token
+  // [chunks, heads, head_dim, state]: before each chunk; null without gradients, or without angles.
+  __nv_bfloat16* chunk_states;
 };
 
 struct ScanOutputs {
@@ -77,7 +79,8 @@ struct ScanGradients {
   // the heads of a split.
   __nv_bfloat16 *db, *dc;
   std::int64_t db_token, dc_token;
-  __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state]
+  // Scratch [chunks, heads, head_dim, state]; with angles no states, which the forward pass kept.
+  __nv_bfloat16 *states, *dstates_of;
   float* left;               // scratch [chunks, heads]
   float* dbias;              // [chunks, heads, 2, rank, state]: of b and c, with angles
   float* chunk_turning;      // scratch [chunks, heads, angles]

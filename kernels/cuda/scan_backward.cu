@@ -11,7 +11,8 @@
 namespace cistron::cuda {
 
 // Carries a state over the chunks of an item, with the next chunk on its way. Even blocks write
-// the states before each chunk. The others make what the item's own outputs add to the gradient
+// the states before each chunk, where the forward pass has not. The others make what the item's own
+// outputs add to the gradient
 // of the state before it, and write on the way what they add to that of the state after each
 // chunk, and the decay from there to the item's end: chunk_gradients adds what comes from later
 // items. States are written as tiles lie in shared memory.
@@ -21,8 +22,8 @@ __global__ void __launch_bounds__(THREADS, 3)
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
-  const bool back = blockIdx.x & 1;
-  const int64_t block = blockIdx.x >> 1;
+  const bool back = saved.chunk_states || (blockIdx.x & 1);
+  const int64_t block = saved.chunk_states ? blockIdx.x : blockIdx.x >> 1;
   const int head = block % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = block / in.heads;
   const ScanItem item = in.item[number];
@@ -799,13 +800,13 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int6
 namespace {
 
 template <int P, int N, int R, bool TURN>
-void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
-         cudaStream_t stream) {
+void run(const ScanInputs& in, const ScanSaved& saved, ScanGradients grad, cudaStream_t stream) {
+  if (saved.chunk_states) grad.states = saved.chunk_states;
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
   if (in.items > 0) {
     allow(walk_item<P, N, R, TURN>, 2 * stage);
-    walk_item<P, N, R, TURN><<<2 * blocks.x, THREADS, 2 * stage, stream>>>(
+    walk_item<P, N, R, TURN><<<(saved.chunk_states ? 1 : 2) * blocks.x, THREADS, 2 * stage, stream>>>(
         in, saved, grad, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("walk_item");
   }

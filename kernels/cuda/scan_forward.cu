@@ -31,10 +31,11 @@ __global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved
   }
 }
 
-// State that an item adds to a zero state, and its angles.
+// State that an item adds to a zero state, and its angles; of the last item of a sequence the angles
+// alone where no one asks for the state.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 3)
-    local_states(ScanInputs in, ScanSaved saved, bf16* local, int stage_bytes) {
+    local_states(ScanInputs in, ScanSaved saved, bf16* local, bool keep, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
@@ -43,12 +44,15 @@ __global__ void __launch_bounds__(THREADS, 3)
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  const bool adds = keep || number + 1 < in.first_item[item.sequence + 1];
   auto load = [&](int index) {
     const Chunk stage(stages + (index & 1) * stage_bytes);
     const int64_t token = item.start + index * chunk_tokens<R>();
     const int tokens = item.tokens - index * chunk_tokens<R>();
-    load_tile<N, R>(stage.wide, in.b, group, token, tokens);
-    load_tile<P, R>(stage.narrow, in.x, head, token, tokens);
+    if (adds) {
+      load_tile<N, R>(stage.wide, in.b, group, token, tokens);
+      load_tile<P, R>(stage.narrow, in.x, head, token, tokens);
+    }
     load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
     if (TURN) stage.turns->load(in, stage.theta, nullptr, head, token, tokens);
   };
@@ -72,8 +76,9 @@ __global__ void __launch_bounds__(THREADS, 3)
                     threadIdx.x] = turns.base[threadIdx.x];
       Angles<N, R> angles;
       angles.sum(turns, stage.theta, in.angles);
-      rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
-                                angles, in.angles, nullptr);
+      if (adds)
+        rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
+                                  angles, in.angles, nullptr);
       if (threadIdx.x < in.angles) {
         float after = turns.base[threadIdx.x];
         for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
@@ -84,8 +89,10 @@ __global__ void __launch_bounds__(THREADS, 3)
       stores_done();
       __syncthreads();
     }
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (adds) {
+      state.scale(power_of_two(chunk_decay(gates)));
+      state.accumulate(stage.narrow, by, stage.wide);
+    }
     whole += chunk_decay(gates);
   }
   if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
@@ -213,6 +220,10 @@ __global__ void __launch_bounds__(THREADS, 2)
     copies_done();
     stores_done();
     __syncthreads();
+    if (saved.chunk_states)
+      write_tile<P * N>(saved.chunk_states +
+                            ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * (P * N),
+                        s);
     if (index + 1 < chunks) {
       if (Chunk::STAGES == 2)
         load(index + 1);
@@ -244,12 +255,18 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
     out.template wait<0>();
     out.scale_rows(kept(gates, mine), kept(gates, mine + 8));
+    if (saved.chunk_states) tile_read();
     stores_done();
     __syncthreads();
     out.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(stage.v, column), 0, row + 16);
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate_begin(stage.v, by, stage.k);
-    out.template wait<1>();
+    const bool more = index + 1 < chunks;
+    if (more) {
+      state.scale(power_of_two(chunk_decay(gates)));
+      state.accumulate_begin(stage.v, by, stage.k);
+      out.template wait<1>();
+    } else {
+      out.template wait<0>();
+    }
     {
       const Elements<P> x(stage.v, row, column);
       out.each([&](float& a, float& b, int f, int h) {
@@ -258,12 +275,14 @@ __global__ void __launch_bounds__(THREADS, 2)
         b = fmaf(skip, here.y, b);
       });
     }
-    state.accumulate_end();
-    if (Chunk::STAGES == 1) {
-      __syncthreads();
-      if (index + 1 < chunks) load(index + 1);
+    if (more) {
+      state.accumulate_end();
+      if (Chunk::STAGES == 1) {
+        __syncthreads();
+        load(index + 1);
+      }
+      state.write(s);  // no one reads it since the last barrier
     }
-    if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
     // Rows are tokens times ranks, and eight rows whole tokens.
     out.write_out(y.data + head * y.head + (token + mine / R) * y.token + (mine % R) * y.rank + column,
                   y.token / R, tokens * R - mine);
@@ -287,7 +306,8 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
     const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
     allow(local_states<P, N, R, TURN>, 2 * stage);
     local_states<P, N, R, TURN>
-        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, out.local, static_cast<int>(stage));
+        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, out.local, out.final_state != nullptr,
+                                            static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("local_states");
   }
   if (in.sequences > 0) {

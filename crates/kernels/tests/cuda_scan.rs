@@ -131,6 +131,9 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
         std::iter::once(y).chain(last).collect()
     };
     for keep in [true, false] {
+        if !keep && tokens == 1 {
+            continue; // nothing would depend on the weight
+        }
         check(
             &format!("scan {lengths:?} {sizes:?} {angles:?} {keep}"),
             &leaves,
