@@ -344,7 +344,7 @@ __device__ __forceinline__ uint32_t word(const bf16* element) {
   return *reinterpret_cast<const uint32_t*>(element);
 }
 
-// Sixteen bytes from device to shared memory, or zeros.
+// Sixteen bytes from device to shared memory, or zeros, for which `from` is not read.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -387,8 +387,10 @@ __device__ __forceinline__ void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
+// Waits until at most PENDING groups of copies, of which the last ends here, are under way.
+template <int PENDING = 0>
 __device__ __forceinline__ void copies_done() {
-  asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+  asm volatile("cp.async.commit_group;\ncp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 __device__ __forceinline__ void copies_commit() {

@@ -37,7 +37,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
+    copy_async(to + i * step * PITCH<W>, from, valid);
     from += stride;
   }
 }
@@ -118,11 +118,13 @@ struct Turns {
     const float* rows = in.theta + token * in.angles;
     const int count = chunk_tokens<R>() * in.angles, real = valid * in.angles;
     if (in.angles % 4 == 0) {
+#pragma unroll 1
       for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS)
-        copy_async(theta + i, i < real ? rows + i : rows, i < real);
+        copy_async(theta + i, rows + i, i < real);
     } else {
+#pragma unroll 1
       for (int i = threadIdx.x; i < count; i += THREADS)
-        copy_word_async(theta + i, i < real ? rows + i : rows, i < real);
+        copy_word_async(theta + i, rows + i, i < real);
     }
     const int t = threadIdx.x;
     if (t < chunk_tokens<R>())
@@ -132,11 +134,12 @@ struct Turns {
   }
 };
 
-// Angles of a chunk: warp w holds tokens w * SEGMENT .. , lane l the pairs l and l + 32.
-template <int N, int R>
+// Angles of a chunk, of at most MOST pairs: warp w holds tokens w * SEGMENT .. , lane l the pairs l
+// and l + 32.
+template <int N, int R, int MOST = N / 2>
 struct Angles {
   static constexpr int SEGMENT = chunk_tokens<R>() / 8;
-  static constexpr int PAIRS = (N / 2 + 31) / 32;
+  static constexpr int PAIRS = (MOST + 31) / 32;
   float value[SEGMENT][PAIRS];
 
   // One barrier.
@@ -215,11 +218,11 @@ constexpr int TABLE = N / 2 + 4;
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
 // half2 [tokens][pitch] for the way back. A warp has eight rows, whose pieces lie at
 // exclusive-ors of one address.
-template <int N, int R, bool TWO>
+template <int N, int R, bool TWO, int MOST>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
-                                             const float* second_bias, const Angles<N, R>& angles,
-                                             int turning, __half2* table,
-                                             int pitch = TABLE<N>) {
+                                             const float* second_bias,
+                                             const Angles<N, R, MOST>& angles, int turning,
+                                             __half2* table, int pitch = TABLE<N>) {
   const int lane = threadIdx.x & 31, warp = warp_number();
   constexpr int SEGMENT = Angles<N, R>::SEGMENT;
   static_assert(SEGMENT * R == 8 && N >= 64);
@@ -239,7 +242,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
 #pragma unroll
       for (int j = 0; j < SEGMENT; ++j) {
         float sine = 0, cosine = 1;
-        if (turned) __sincosf(angles.value[j][k], &sine, &cosine);
+        if (turned) __sincosf(angles.value[j][32 * k < MOST ? k : 0], &sine, &cosine);
         if (table != nullptr && pair < pitch)
           table[(warp * SEGMENT + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
 #pragma unroll
@@ -257,7 +260,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
         }
       }
     };
-    if (32 * k < turning)
+    if (32 * k < MOST && 32 * k < turning)
       change(std::true_type());
     else
       change(std::false_type());
