@@ -173,6 +173,24 @@ __global__ void __launch_bounds__(BLOCK)
   }
 }
 
+__global__ void __launch_bounds__(1024)
+    sum_of_rows(const float* in, float* out, int64_t rows, int64_t width) {
+  __shared__ float parts[32][32];
+  const int lane = threadIdx.x % 32, part = threadIdx.x / 32;
+  const int64_t column = blockIdx.x * int64_t{32} + lane;
+  float sum = 0;
+  if (column < width) {
+#pragma unroll 8
+    for (int64_t row = part; row < rows; row += 32) sum += in[row * width + column];
+  }
+  parts[part][lane] = sum;
+  __syncthreads();
+  if (part == 0 && column < width) {
+    for (int i = 1; i < 32; ++i) sum += parts[i][lane];
+    out[column] = sum;
+  }
+}
+
 int lanes_of(int heads) {
   int lanes = 1;
   while (lanes < heads && lanes < BLOCK) lanes *= 2;
@@ -195,6 +213,12 @@ void gates3_backward(const Gates3& in, const Gates3Values& grad, bf16* out, floa
   backward3<<<static_cast<unsigned>(GATE_BLOCKS + slabs), BLOCK, 0, stream>>>(
       in, grad, out, sums, lanes_of(in.heads), per_block);
   CISTRON_LAUNCH_CHECK("gates3_backward");
+}
+
+void sum_rows(const float* in, float* out, int64_t rows, int64_t width, cudaStream_t stream) {
+  if (width == 0) return;
+  sum_of_rows<<<static_cast<unsigned>((width + 31) / 32), 1024, 0, stream>>>(in, out, rows, width);
+  CISTRON_LAUNCH_CHECK("sum_rows");
 }
 
 void gates_forward(const Gates2& in, float* delta, float* log_decay, cudaStream_t stream) {

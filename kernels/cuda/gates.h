@@ -51,4 +51,8 @@ void gates3_forward(const Gates3& in, const Gates3Values& out, cudaStream_t stre
 void gates3_backward(const Gates3& in, const Gates3Values& grad, __nv_bfloat16* out, float* sums,
                      cudaStream_t stream);
 
+// out = sum of the rows of in [rows, width], in one order.
+void sum_rows(const float* in, float* out, std::int64_t rows, std::int64_t width,
+              cudaStream_t stream);
+
 }  // namespace cistron::cuda

@@ -55,7 +55,10 @@ struct Gates : torch::autograd::Function<Gates> {
                           {float_target(grads[0]), float_target(grads[1]), float_target(grads[2]),
                            float_target(grads[3]), float_target(grads[4])},
                           half_data(out), float_target(sums), current_stream(out));
-    return {out, sums.sum(0), Tensor(), Tensor(), Tensor()};
+    Tensor bias = at::empty({in.heads}, sums.options());
+    cuda::sum_rows(float_data(sums), float_target(bias), cuda::GATE_BLOCKS, in.heads,
+                   current_stream(out));
+    return {out, bias, Tensor(), Tensor(), Tensor()};
   }
 };
 

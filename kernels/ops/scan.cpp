@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #ifdef CISTRON_CUDA
+#include "../cuda/gates.h"
 #include "../cuda/scan.h"
 #include "ops.h"
 #endif
@@ -23,10 +24,10 @@ ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads,
   const std::int64_t chunk = 64 / rank;
   std::int64_t total = 0;
   for (auto length : lengths) total += length;
-  // Enough items to fill the chip several times over, long enough that what passes
-  // between them is little: 4 to 16 chunks.
-  std::int64_t per_item = total * heads / (chunk * 2048);
-  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 16) * chunk;
+  // Blocks that fill the chip twice, three a multiprocessor, if items of 4 to 22 chunks allow it:
+  // what passes between items is to be little.
+  std::int64_t per_item = (total * heads - 1) / (chunk * 768) + 1;
+  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 22) * chunk;
   std::vector<std::int64_t> items, first;
   std::int64_t start = 0, chunks = 0;
   for (std::size_t sequence = 0; sequence < lengths.size(); ++sequence) {
@@ -207,12 +208,17 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     if (!place.defined())
       gradient = whole.view({tokens, in.groups, in.rank, in.state}).transpose(1, 2);
   };
+  auto sum_of = [&](const Tensor& parts) {
+    Tensor sum = at::empty(parts.sizes().slice(1), parts.options());
+    cuda::sum_rows(floats(parts), pointer<float>(sum), chunks, sum.numel(), stream);
+    return sum;
+  };
   variable_list result(INPUTS);
   result[X] = dx;
   over_heads(db, places.db, result[B]);
   over_heads(dc, places.dc, result[C]);
   if (turns) {
-    const Tensor bias = dbias.sum(0);
+    const Tensor bias = sum_of(dbias);
     result[B_BIAS] = bias.select(1, 0);
     result[C_BIAS] = bias.select(1, 1);
   }
@@ -223,7 +229,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   result[DECAY] = ddecay;
   result[WEIGHT] = dweight;
   result[GAMMA] = dgamma;
-  if (t[SKIP].defined()) result[SKIP] = dskip.sum(0);
+  if (t[SKIP].defined()) result[SKIP] = sum_of(dskip);
   result[INITIAL] = dinitial;
   return result;
 }
