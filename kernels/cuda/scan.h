@@ -72,7 +72,8 @@ struct ScanGradients {
   ScanRows dy;
   const float* dfinal;    // [sequences, heads, head_dim, state], or null
   __nv_bfloat16* local;    // scratch [items, heads, head_dim, state]
-  float* dangle;           // scratch [tokens, heads, angles]
+  // Scratch [tokens, heads, angles rounded up to 16]: of each 16 pairs first every fourth.
+  __nv_bfloat16* dangle;
   float* turning;  // scratch [items, heads, head_dim / 8, angles]: what turns over an item's end, in parts
   ScanGradientRows dx;
   // [tokens, groups, splits, rank, state], tokens db_token and dc_token elements apart: sums over

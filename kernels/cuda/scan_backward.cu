@@ -152,6 +152,9 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
   if (grad.dinitial) reinterpret_cast<float2*>(grad.dinitial)[whole] = carry;
 }
 
+// Row length of the gradients of a token's angles.
+__host__ __device__ constexpr int angle_pitch(int angles) { return (angles + 15) / 16 * 16; }
+
 // Turns a gradient pair back by the angle of its token.
 __device__ __forceinline__ void turn_back(float& a, float& b, __half2 turn) {
   const float cosine = __low2float(turn), sine = __high2float(turn);
@@ -629,21 +632,24 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
               barrier_arrive(handed, THREADS);
             } else {
               barrier_sync(handed, THREADS);
-              float* to = grad.dangle + ((token + mine / R) * in.heads + head) * in.angles + pair;
 #pragma unroll
-              for (int f = 0; f < 4; ++f) {
+              for (int h = 0; h < 2; ++h) {
+                float sum[4];
 #pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                  float& sum = change[2 * f + h];
-                  sum += crossed(f, h);
-                  changes[f] = h ? changes[f] + sum : sum;
+                for (int f = 0; f < 4; ++f) {
+                  sum[f] = change[2 * f + h] + crossed(f, h);
+                  changes[f] = h ? changes[f] + sum[f] : sum[f];
 #pragma unroll
                   for (int step = 4; step < 4 * R; step *= 2)
-                    sum += __shfl_xor_sync(~0u, sum, step);
-                  if ((lane >> 2) % R == 0 && mine + 8 * h < tokens * R &&
-                      pair + 4 * f < in.angles)
-                    to[int64_t{8 / R} * h * in.heads * in.angles + 4 * f] = sum;
+                    sum[f] += __shfl_xor_sync(~0u, sum[f], step);
                 }
+                const int row = mine + 8 * h;
+                if ((lane >> 2) % R == 0 && row < tokens * R)
+                  *reinterpret_cast<uint2*>(grad.dangle +
+                                            ((token + row / R) * in.heads + head) *
+                                                angle_pitch(in.angles) +
+                                            16 * c + 4 * (lane & 3)) =
+                      make_uint2(pack(sum[0], sum[1]), pack(sum[2], sum[3]));
               }
               sum_columns(changes);
               const int at = pair + 4 * (lane >> 3);
@@ -730,7 +736,8 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];
       const int64_t row = (item.start + last) * in.heads + head;
       const float* deltas = in.delta + row;
-      const float* changes = grad.dangle + row * in.angles + lane;
+      const bf16* changes =
+          grad.dangle + row * angle_pitch(in.angles) + (lane & 16) + (lane & 3) * 4 + (lane & 15) / 4;
       const float* thetas = in.theta + (item.start + last) * in.angles + lane;
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
@@ -739,11 +746,11 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
           const bool here = valid && lane + 32 * k < in.angles;
-          change[j][k] = here ? changes[32 * k] : 0.0f;
+          change[j][k] = here ? __bfloat162float(changes[32 * k]) : 0.0f;
           theta[j][k] = here ? thetas[32 * k] : 0.0f;
         }
         deltas -= in.heads;
-        changes -= in.heads * in.angles;
+        changes -= in.heads * angle_pitch(in.angles);
         thetas -= in.angles;
       }
 #pragma unroll

@@ -150,7 +150,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   const bool turns = in.angles >= 0;
   auto gate = [&] { return at::empty({tokens, in.heads}, single); };
   Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-  Tensor dangle = at::empty({tokens, in.heads, angles}, single);
+  Tensor dangle = at::empty({tokens, in.heads, (angles + 15) / 16 * 16}, half);
   Tensor dx = places.dx.defined() ? places.dx
                                   : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
   // The gradients of b and c, or parts of them to be summed.
@@ -175,7 +175,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
                           pointer<__nv_bfloat16>(local),
-                          pointer<float>(dangle),
+                          pointer<__nv_bfloat16>(dangle),
                           pointer<float>(turning),
                           gradient_rows(dx, 2, 1),
                           pointer<__nv_bfloat16>(db),
