@@ -70,12 +70,17 @@ __global__ void __launch_bounds__(THREADS, 3)
       Angles<N, R> angles;
       angles.sum(*stage.turns, stage.theta, in.angles);
       rotate_tiles<N, R, false>(stage.wide, bias_of(back ? in.c_bias : in.b_bias, head, R * N),
-                                nullptr, nullptr, angles, in.angles, nullptr);
+                                nullptr, nullptr, angles, in.angles, nullptr, TABLE<N>, by);
       stores_done();
       __syncthreads();
     }
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (TURN) {
+      state.accumulate(stage.narrow, stage.wide);
+    } else {
+      state.accumulate(stage.narrow, by, stage.wide);
+      if (back) state.accumulate_rest(stage.narrow, by, stage.wide);
+    }
     decay += chunk_decay(gates);
   }
   if (back) state.write_out(grad.local + (number * in.heads + head) * (P * N));
@@ -222,6 +227,12 @@ __device__ __forceinline__ uint32_t add_pair(uint32_t a, uint32_t b, float by) {
 __device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
   const float2 x = unpack(a), y = unpack(b);
   return fmaf(x.x, y.x, x.y * y.y);
+}
+
+// x_1 y_2 - x_2 y_1 of two pairs.
+__device__ __forceinline__ float cross_product(uint32_t a, uint32_t b) {
+  const float2 x = unpack(a), y = unpack(b);
+  return x.x * y.y - x.y * y.x;
 }
 
 // Sums over the ranks of each token: a lane has two tokens, or one with a rank above one.
@@ -548,35 +559,64 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
               grad.dx.token, grad.dx.rank, tokens * R - row);
         }
       }
-      auto scaled = [&] {
-        return LeftScaled<P>(value, row, left[0] * weight[0], left[1] * weight[1]);
-      };
-      // Adds the columns from `column` on of the gradient of C or B.
-      auto add = [&](Part<N / 16>& sum, const LeftScaled<P>& scaled, int column) {
-        sum.template begin<P>(scaled, RightTransposed<N, P>(through_state, column));
+      // Adds what comes from within the chunk to columns of the gradient of C or B.
+      auto add_within = [&](Part<N / 16>& sum, int column) {
         if (half)
           sum.template begin<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(other, column), row, ROWS);
         else
           sum.template begin<ROWS>(LeftTransposed<ROWS>(g, row), RightTransposed<N>(other, column),
                                    0, row + 16);
       };
+      const float by[2] = {left[0] * weight[0], left[1] * weight[1]};
       if constexpr (!TURN) {
-        const LeftScaled<P> values = scaled();
-        add(whole[0], values, 0);
-        add(whole[1], values, N / 2);
+        const LeftScaled<P> values(value, row, by[0], by[1]);
+#pragma unroll
+        for (int c = 0; c < 2; ++c) {
+          whole[c].template begin<P>(values, RightTransposed<N, P>(through_state, c * (N / 2)));
+          add_within(whole[c], c * (N / 2));
+        }
         whole[0].template wait<2>();
         whole[1].template wait<0>();
       } else {
         // Turns what one head adds back, and sums it over tokens for the bias.
-        LeftScaled<P> values = scaled();
+        using Values = std::conditional_t<Room::BIAS_IN_TILES, LeftHeld<P>, Left<P>>;
+        const Values values(value, row);
 #pragma unroll
         for (int c = 0; c < 2; ++c) {
           const int column = c * (N / 2), pair = c * (N / 4) + (lane & 3);
           Part<N / 16> part;
-          if (c > 0 && !Room::BIAS_IN_TILES) values = scaled();  // rather than keep registers
-          add(part, values, column);
-          part.template wait<0>();
+          part.template begin<P>(values, RightTransposed<N, P>(through_state, column));
           const bool turned = c * (N / 4) < in.angles;
+          const Elements<N> place(own, row, column);
+          // What turns over the chunk's start: what flows from there over its end, and what C reads
+          // from the state before it.
+          float changes[N / 16] = {};
+          if (turned && half == 0 && row < P) {
+            const Elements<N, P> from_place(s, row, column), to_place(ds, row, column);
+            const float over = power_of_two(chunk_decay(gates));
+#pragma unroll
+            for (int f = 0; f < N / 16; ++f)
+              changes[f] = over * (cross_product(to_place.load(f, 0), from_place.load(f, 0)) +
+                                   cross_product(to_place.load(f, 1), from_place.load(f, 1)));
+          }
+          part.template wait<0>();
+          part.scale_rows(by[0], by[1]);  // exactly, where a scaled operand would be rounded
+          if (turned && half == 0) {
+            part.each([&](float& a, float& b, int f, int h) {
+              const float2 from = unpack(place.load(f, h));
+              changes[f] += from.x * b - from.y * a;
+            });
+#pragma unroll
+            for (int f0 = 0; f0 < N / 16; f0 += 4) {
+              float sums[4] = {changes[f0], changes[f0 + 1], changes[f0 + 2], changes[f0 + 3]};
+              sum_columns(sums);
+              const int at = pair + 4 * (f0 + (lane >> 3));
+              if ((lane & 4) == 0 && at < in.angles)
+                turned_by[(row / 16) * in.angles + at] = sums[0];
+            }
+          }
+          add_within(part, column);
+          part.template wait<0>();
           if (turned || (Room::BIAS_IN_TILES && c == 0)) {
             if (half)
               barrier_sync(1 + c, THREADS);  // what the other half has turned is there
@@ -584,13 +624,12 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
               barrier_sync(3, THREADS / 2);  // no warp reads the state's part any more
           }
           if (Room::BIAS_IN_TILES && c == 0 && half == 0) barrier_sync(5, THREADS);
-          const Elements<N> place(own, row, column);
           float* bias_of_tile = bias + (half ? 0 : 4 * R * N) + (row / 16) * R * N +
                                 (lane >> 2) % R * N + column;
 #pragma unroll
           for (int f0 = 0; f0 < N / 16; f0 += 4) {
             if (c * (N / 4) + 4 * f0 < in.angles) {
-              float change[8], changes[4];
+              float change[8];
 #pragma unroll
               for (int f = 0; f < 4; ++f)
 #pragma unroll
@@ -616,7 +655,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                   for (int h = 0; h < 2; ++h) {
                     float& sum = change[2 * f + h];
                     sum += crossed(f, h);
-                    changes[f] = h ? changes[f] + sum : sum;
 #pragma unroll
                     for (int step = 4; step < 4 * R; step *= 2)
                       sum += __shfl_xor_sync(~0u, sum, step);
@@ -625,10 +663,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                       to[int64_t{8 / R} * h * in.heads * in.angles + 4 * (f0 + f)] = sum;
                   }
                 }
-                sum_columns(changes);
-                const int at = pair + 4 * (f0 + (lane >> 3));
-                if ((lane & 4) == 0 && at < in.angles)
-                  turned_by[(row / 16) * in.angles + at] = changes[0];
               }
             }
             float sums[8];
@@ -675,9 +709,9 @@ __device__ __forceinline__ float sum_eight(float (&value)[8]) {
   return sum + __shfl_xor_sync(~0u, sum, 1);
 }
 
-// Gradients of theta and of delta through the angles: what is turned at a token or later,
-// summed from the end of the item; a block has `rank` chunks, that is ROWS tokens, and sums over
-// whole chunks are there. A warp a head, a lane the pairs lane, lane + 32, ...
+// Gradients of theta and of delta through the angles: what is turned at a token or later, summed
+// from the end of the block's `rank` chunks, that is ROWS tokens; what turns over that end is
+// there. A warp a head, a lane the pairs lane, lane + 32, ...
 template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
     ScanInputs in, ScanGradients grad, int per_item, int parts_of_end) {
@@ -699,11 +733,14 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       const int pair = lane + 32 * k;
       sum[k] = 0;
       if (!works || pair >= in.angles) continue;
+      const int next = first / ROWS * in.rank + in.rank;
+      if (next < chunks) {
+        const int64_t place = (item.chunk + next) * int64_t{in.heads} + head;
+        sum[k] = grad.chunk_turning[place * in.angles + pair];
+        continue;
+      }
       const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
       for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
-      for (int later = chunks - 1; later >= first / ROWS * in.rank + in.rank; --later)
-        sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
-                                     pair];
     }
     for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
       float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(THREADS, 3)
       Angles<N, R> angles;
       angles.sum(turns, stage.theta, in.angles);
       rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
-                                angles, in.angles, nullptr);
+                                angles, in.angles, nullptr, TABLE<N>, by);
       if (threadIdx.x < in.angles) {
         float after = turns.base[threadIdx.x];
         for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
@@ -85,7 +85,10 @@ __global__ void __launch_bounds__(THREADS, 3)
       __syncthreads();
     }
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (TURN)
+      state.accumulate(stage.narrow, stage.wide);
+    else
+      state.accumulate(stage.narrow, by, stage.wide);
     whole += chunk_decay(gates);
   }
   if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
