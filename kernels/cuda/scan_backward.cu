@@ -192,7 +192,7 @@ struct ChunkRoom {
   // blocks fit a multiprocessor.
   static constexpr bool BIAS_IN_TILES = R * N * sizeof(float) == 16 * P * sizeof(bf16);
   int pitch;  // of the table of turns
-  int gates, table, bias, turned, cross, total;
+  int gates, table, bias, turned, cross, barriers, total;
 
   __host__ __device__ explicit ChunkRoom(int angles) {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
@@ -214,6 +214,8 @@ struct ChunkRoom {
       cross = total;
       total += 2 * ROWS * (N / 4) * sizeof(float);
     }
+    barriers = (total + 7) / 8 * 8;
+    total = barriers + 5 * sizeof(uint64_t);
   }
 };
 
@@ -247,13 +249,33 @@ __device__ __forceinline__ float2 by_token(const float* rows) {
   return make_float2(sum, 0);
 }
 
-// Barriers of some of a block's warps.
-__device__ __forceinline__ void barrier_sync(int name, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+// Barriers of some of a block's threads, at `place` in shared memory: compute-sanitizer's racecheck
+// follows those, but not the machine's own.
+__device__ __forceinline__ void barrier_begin(uint32_t place, int threads) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(place), "r"(threads) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(int name, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+__device__ __forceinline__ uint64_t barrier_arrive(uint32_t place) {
+  uint64_t phase;
+  asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(phase) : "r"(place) : "memory");
+  return phase;
+}
+
+__device__ __forceinline__ void barrier_sync(uint32_t place) {
+  const uint64_t phase = barrier_arrive(place);
+  uint32_t passed;
+  do {
+    asm volatile(
+#if __CUDA_ARCH__ >= 900
+        "{\n.reg .pred p;\nmbarrier.try_wait.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#else
+        "{\n.reg .pred p;\nmbarrier.test_wait.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#endif
+        : "=r"(passed)
+        : "r"(place), "l"(phase)
+        : "memory");
+  } while (!passed);
+  __syncwarp();
 }
 
 // Gradients of x, B, C and the gates within one chunk, given the state before it and the
@@ -297,6 +319,13 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   const int64_t number = block / per_item;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31;
+  // By columns, of both halves; of half 0; of half 1; of both.
+  const uint32_t turned_there = shared_address(memory + room.barriers);
+  const uint32_t state_read = turned_there + 16, p_read = turned_there + 24;
+  const uint32_t y_read = turned_there + 32;
+  if (threadIdx.x < 5)
+    barrier_begin(turned_there + 8 * threadIdx.x,
+                  threadIdx.x == 2 || threadIdx.x == 3 ? THREADS / 2 : THREADS);
 
   for (int first = static_cast<int>(block % per_item) * TOKENS; first < item.tokens;
        first += per_item * TOKENS) {
@@ -552,8 +581,8 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
             a = fmaf(skip, y.x, a);
             b = fmaf(skip, y.y, b);
           });
-          barrier_sync(4, THREADS / 2);  // p is free from here on
-          if (Room::BIAS_IN_TILES) barrier_arrive(5, THREADS);  // and dy
+          barrier_sync(p_read);  // p is free from here on
+          if (Room::BIAS_IN_TILES) barrier_arrive(y_read);  // and dy
           part.template write_out<R>(
               p, row, grad.dx.data + head * grad.dx.head + (token + row / R) * grad.dx.token,
               grad.dx.token, grad.dx.rank, tokens * R - row);
@@ -619,11 +648,11 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
           part.template wait<0>();
           if (turned || (Room::BIAS_IN_TILES && c == 0)) {
             if (half)
-              barrier_sync(1 + c, THREADS);  // what the other half has turned is there
+              barrier_sync(turned_there + 8 * c);  // what the other half has turned is there
             else
-              barrier_sync(3, THREADS / 2);  // no warp reads the state's part any more
+              barrier_sync(state_read);  // no warp reads the state's part any more
           }
-          if (Room::BIAS_IN_TILES && c == 0 && half == 0) barrier_sync(5, THREADS);
+          if (Room::BIAS_IN_TILES && c == 0 && half == 0) barrier_sync(y_read);
           float* bias_of_tile = bias + (half ? 0 : 4 * R * N) + (row / 16) * R * N +
                                 (lane >> 2) % R * N + column;
 #pragma unroll
@@ -683,7 +712,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
             }
           }
           if ((turned || (Room::BIAS_IN_TILES && c == 0)) && half == 0)
-            barrier_arrive(1 + c, THREADS);
+            barrier_arrive(turned_there + 8 * c);
         }
       }
       own_weight = R == 1 ? *reinterpret_cast<const float2*>(gates.weight + 2 * lane)
