@@ -84,7 +84,7 @@ struct ScanGradients {
   __nv_bfloat16 *states, *dstates_of;
   float* left;               // scratch [chunks, heads]
   float* dbias;              // [chunks, heads, 2, rank, state]: of b and c, with angles
-  float* chunk_turning;      // scratch [chunks, heads, angles]
+  float* chunk_turning;      // scratch [chunks, heads, angles]: what turns over a chunk's start
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
   float* dskip;              // partial sums [chunks, heads]

@@ -72,12 +72,17 @@ __global__ void __launch_bounds__(THREADS, 3)
       Angles<N, R, MOST> angles;
       angles.sum(*stage.turns, stage.theta, in.angles);
       rotate_tiles<N, R, false>(stage.wide, bias_of(back ? in.c_bias : in.b_bias, head, R * N),
-                                nullptr, nullptr, angles, in.angles, nullptr);
+                                nullptr, nullptr, angles, in.angles, nullptr, TABLE<N>, by);
       stores_done();
       __syncthreads();
     }
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (TURN) {
+      state.accumulate(stage.narrow, stage.wide);
+    } else {
+      state.accumulate(stage.narrow, by, stage.wide);
+      if (back) state.accumulate_rest(stage.narrow, by, stage.wide);
+    }
     decay += chunk_decay(gates);
   }
   if (back) state.write_out(grad.local + (number * in.heads + head) * (P * N));
@@ -192,7 +197,7 @@ struct ChunkRoom {
   // blocks fit a multiprocessor.
   static constexpr bool BIAS_IN_TILES = R * N * sizeof(float) == 16 * P * sizeof(bf16);
   int pitch;  // of the table of turns
-  int gates, table, bias, turned, cross, total;
+  int gates, table, bias, turned, cross, barriers, total;
 
   __host__ __device__ explicit ChunkRoom(int angles) {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
@@ -210,6 +215,8 @@ struct ChunkRoom {
     total = turned + (TURN ? 4 * angles * sizeof(float) : 0);
     cross = total;  // of the pairs from 32 on, for which p has no room
     if (angles > 32) total += 2 * ROWS * 16 * sizeof(float);
+    barriers = (total + 7) / 8 * 8;
+    total = barriers + 6 * sizeof(uint64_t);
   }
 };
 
@@ -225,6 +232,12 @@ __device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
   return fmaf(x.x, y.x, x.y * y.y);
 }
 
+// x_1 y_2 - x_2 y_1 of two pairs.
+__device__ __forceinline__ float cross_product(uint32_t a, uint32_t b) {
+  const float2 x = unpack(a), y = unpack(b);
+  return x.x * y.y - x.y * y.x;
+}
+
 // Sums over the ranks of each token: a lane has two tokens, or one with a rank above one.
 template <int R>
 __device__ __forceinline__ float2 by_token(const float* rows) {
@@ -237,13 +250,33 @@ __device__ __forceinline__ float2 by_token(const float* rows) {
   return make_float2(sum, 0);
 }
 
-// Barriers of some of a block's warps.
-__device__ __forceinline__ void barrier_sync(int name, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+// Barriers of some of a block's threads, at `place` in shared memory: compute-sanitizer's racecheck
+// follows those, but not the machine's own.
+__device__ __forceinline__ void barrier_begin(uint32_t place, int threads) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(place), "r"(threads) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(int name, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+__device__ __forceinline__ uint64_t barrier_arrive(uint32_t place) {
+  uint64_t phase;
+  asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(phase) : "r"(place) : "memory");
+  return phase;
+}
+
+__device__ __forceinline__ void barrier_sync(uint32_t place) {
+  const uint64_t phase = barrier_arrive(place);
+  uint32_t passed;
+  do {
+    asm volatile(
+#if __CUDA_ARCH__ >= 900
+        "{\n.reg .pred p;\nmbarrier.try_wait.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#else
+        "{\n.reg .pred p;\nmbarrier.test_wait.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#endif
+        : "=r"(passed)
+        : "r"(place), "l"(phase)
+        : "memory");
+  } while (!passed);
+  __syncwarp();
 }
 
 // Gradients of x, B, C and the gates within one chunk, given the state before it and the
@@ -290,6 +323,11 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   const int64_t number = block / per_item;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31;
+  // By parts of the columns, of both halves; of half 1; of both.
+  const uint32_t turned_there = shared_address(memory + room.barriers);
+  const uint32_t p_read = turned_there + 32, y_read = turned_there + 40;
+  if (threadIdx.x < 6)
+    barrier_begin(turned_there + 8 * threadIdx.x, threadIdx.x == 4 ? THREADS / 2 : THREADS);
 
   for (int first = static_cast<int>(block % per_item) * TOKENS; first < item.tokens;
        first += per_item * TOKENS) {
@@ -551,17 +589,15 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
             a = fmaf(skip, y.x, a);
             b = fmaf(skip, y.y, b);
           });
-          barrier_sync(4, THREADS / 2);  // p is free from here on
-          if (Room::BIAS_IN_TILES) barrier_arrive(5, THREADS);  // and dy
+          barrier_sync(p_read);  // p is free from here on
+          if (Room::BIAS_IN_TILES) barrier_arrive(y_read);  // and dy
           part.template write_out<R>(
               p, row, grad.dx.data + head * grad.dx.head + (token + row / R) * grad.dx.token,
               grad.dx.token, grad.dx.rank, tokens * R - row);
           __syncwarp();
         }
       }
-      auto scaled = [&] {
-        return LeftScaled<P>(value, row, left[0] * weight[0], left[1] * weight[1]);
-      };
+      const float by[2] = {left[0] * weight[0], left[1] * weight[1]};
       // Adds to the columns from `column` on of the gradient of C or B what comes through a state,
       // and what comes from within the chunk.
       auto add_state = [&](auto& sum, const auto& values, int column) {
@@ -575,7 +611,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                                    0, row + 16);
       };
       if constexpr (!TURN) {
-        const LeftScaled<P> values = scaled();
+        const LeftScaled<P> values(value, row, by[0], by[1]);
         add_state(whole[0], values, 0);
         add_rows(whole[0], 0);
         add_state(whole[1], values, N / 2);
@@ -586,27 +622,49 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         // Turns what one head adds back, and sums it over tokens for the bias. The half that has
         // made dx hands on by how much the angles of B change things, first the columns that turn;
         // the other, last those, adds that of C.
-        using Values = std::conditional_t<Room::BIAS_IN_TILES, LeftScaled<P>, Left<P>>;
-        const Values values = [&] {
-          if constexpr (Room::BIAS_IN_TILES) return scaled();
-          else return Left<P>(value, row);
-        }();
+        using Values = std::conditional_t<Room::BIAS_IN_TILES, LeftHeld<P>, Left<P>>;
+        const Values values(value, row);
 #pragma unroll
         for (int i = 0; i < PARTS; ++i) {
           const int c = half ? i : i ^ (PARTS / 2);
           const int column = c * WIDTH, pair = c * (WIDTH / 2) + (lane & 3);
           Part<WIDTH / 8> part;
           add_state(part, values, column);
-          if (!Room::BIAS_IN_TILES) {
-            part.template wait<0>();
-            part.scale_rows(left[0] * weight[0], left[1] * weight[1]);
+          const bool may_turn = MOST == N / 2 || half == (i < PARTS / 2);
+          const bool turned = may_turn && c * (WIDTH / 2) < in.angles;
+          const Elements<N> place(own, row, column);
+          // What turns over the chunk's start: what flows from there over its end, and what C reads
+          // from the state before it.
+          float changes[4] = {0, 0, 0, 0};
+          if (turned && half == 0 && row < P) {
+            const Elements<N, P> from_place(s, row, column), to_place(ds, row, column);
+            const float over = power_of_two(chunk_decay(gates));
+#pragma unroll
+            for (int f = 0; f < 4; ++f)
+              changes[f] = over * (cross_product(to_place.load(f, 0), from_place.load(f, 0)) +
+                                   cross_product(to_place.load(f, 1), from_place.load(f, 1)));
+          }
+          part.template wait<0>();
+          part.scale_rows(by[0], by[1]);  // exactly, where a scaled operand would be rounded
+          if (turned && half == 0) {
+            part.each([&](float& a, float& b, int f, int h) {
+              const float2 from = unpack(place.load(f, h));
+              changes[f] += from.x * b - from.y * a;
+            });
+            sum_columns(changes);
+            const int at = pair + 4 * (lane >> 3);
+            if ((lane & 4) == 0 && at < in.angles)
+              turned_by[(row / 16) * in.angles + at] = changes[0];
           }
           add_rows(part, column);
           part.template wait<0>();
-          if (Room::BIAS_IN_TILES && i == 0 && half == 0) barrier_sync(5, THREADS);
-          const bool may_turn = MOST == N / 2 || half == (i < PARTS / 2);
-          if (may_turn && c * (WIDTH / 2) < in.angles) {
-            const int handed = c < 2 ? 1 + c : 4 + c;  // a barrier of its own
+          if (Room::BIAS_IN_TILES && i == 0) {  // no one reads this warp's rows of x or dy any more
+            if (half)
+              __syncwarp();
+            else
+              barrier_sync(y_read);
+          }
+          if (turned) {
             // 16 rows of a warp by 16 pairs, in the rows of p from which it has written dx.
             float* cross = (c < 2 ? reinterpret_cast<float*>(p)
                                   : reinterpret_cast<float*>(memory + room.cross)) +
@@ -615,8 +673,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
               const int i = (lane >> 2) + 8 * h;
               return cross[i * 16 + ((4 * f + (lane & 3)) ^ (2 * i & 12))];
             };
-            const Elements<N> place(own, row, column);
-            float change[8], changes[4];
+            float change[8];
 #pragma unroll
             for (int f = 0; f < 4; ++f)
 #pragma unroll
@@ -629,16 +686,15 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
             if (half) {
 #pragma unroll
               for (int i = 0; i < 8; ++i) crossed(i / 2, i % 2) = change[i];
-              barrier_arrive(handed, THREADS);
+              barrier_arrive(turned_there + 8 * c);
             } else {
-              barrier_sync(handed, THREADS);
+              barrier_sync(turned_there + 8 * c);
 #pragma unroll
               for (int h = 0; h < 2; ++h) {
                 float sum[4];
 #pragma unroll
                 for (int f = 0; f < 4; ++f) {
                   sum[f] = change[2 * f + h] + crossed(f, h);
-                  changes[f] = h ? changes[f] + sum[f] : sum[f];
 #pragma unroll
                   for (int step = 4; step < 4 * R; step *= 2)
                     sum[f] += __shfl_xor_sync(~0u, sum[f], step);
@@ -651,10 +707,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                                             16 * c + 4 * (lane & 3)) =
                       make_uint2(pack(sum[0], sum[1]), pack(sum[2], sum[3]));
               }
-              sum_columns(changes);
-              const int at = pair + 4 * (lane >> 3);
-              if ((lane & 4) == 0 && at < in.angles)
-                turned_by[(row / 16) * in.angles + at] = changes[0];
             }
           }
           float sums[8];
@@ -702,9 +754,9 @@ __device__ __forceinline__ float sum_eight(float (&value)[8]) {
   return sum + __shfl_xor_sync(~0u, sum, 1);
 }
 
-// Gradients of theta and of delta through the angles: what is turned at a token or later,
-// summed from the end of the item; a block has `rank` chunks, that is ROWS tokens, and sums over
-// whole chunks are there. A warp a head, a lane the pairs lane, lane + 32, ...
+// Gradients of theta and of delta through the angles: what is turned at a token or later, summed
+// from the end of the block's `rank` chunks, that is ROWS tokens; what turns over that end is
+// there. A warp a head, a lane the pairs lane, lane + 32, ...
 template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
     ScanInputs in, ScanGradients grad, int per_item, int parts_of_end) {
@@ -726,11 +778,14 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       const int pair = lane + 32 * k;
       sum[k] = 0;
       if (!works || pair >= in.angles) continue;
+      const int next = first / ROWS * in.rank + in.rank;
+      if (next < chunks) {
+        const int64_t place = (item.chunk + next) * int64_t{in.heads} + head;
+        sum[k] = grad.chunk_turning[place * in.angles + pair];
+        continue;
+      }
       const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
       for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
-      for (int later = chunks - 1; later >= first / ROWS * in.rank + in.rank; --later)
-        sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
-                                     pair];
     }
     for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
       float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];

@@ -216,13 +216,14 @@ template <int N>
 constexpr int TABLE = N / 2 + 4;
 
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
-// half2 [tokens][pitch] for the way back. A warp has eight rows, whose pieces lie at
-// exclusive-ors of one address.
+// half2 [tokens][pitch] for the way back; with `by`, rows take a factor each before they are
+// rounded. A warp has eight rows, whose pieces lie at exclusive-ors of one address.
 template <int N, int R, bool TWO, int MOST>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
                                              const float* second_bias,
                                              const Angles<N, R, MOST>& angles, int turning,
-                                             __half2* table, int pitch = TABLE<N>) {
+                                             __half2* table, int pitch = TABLE<N>,
+                                             const float* by = nullptr) {
   const int lane = threadIdx.x & 31, warp = warp_number();
   constexpr int SEGMENT = Angles<N, R>::SEGMENT;
   static_assert(SEGMENT * R == 8 && N >= 64);
@@ -245,6 +246,11 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
         if (turned) __sincosf(angles.value[j][32 * k < MOST ? k : 0], &sine, &cosine);
         if (table != nullptr && pair < pitch)
           table[(warp * SEGMENT + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
+        if (by != nullptr) {
+          const float factor = by[warp * 8 + j * R];
+          cosine *= factor;
+          sine *= factor;
+        }
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const uint32_t address = (place ^ (16 * (j * R + r))) + 128 * (j * R + r);
@@ -253,7 +259,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
             v.x += bias.x;
             v.y += bias.y;
             store_word(address, turned ? pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine)
-                                       : pack(v.x, v.y));
+                                       : pack(v.x * cosine, v.y * cosine));
           };
           turn(address, add[0][r]);
           if (TWO) turn(address + apart, add[1][r]);
@@ -437,6 +443,12 @@ struct StatePart {
                                              const bf16* columns) {
     accumulate_begin(rows, factors, columns);
     accumulate_end();
+  }
+  // Adds what rounding the scaled rows to bf16 leaves out.
+  __device__ __forceinline__ void accumulate_rest(const bf16* rows, const float* factors,
+                                                  const bf16* columns) {
+    const LeftTransposedScaled<P> scaled(rows, row, factors, true);
+    product<P, ROWS>(value, scaled, RightTransposed<N>(columns, column));
   }
   // Adds sum over the rows of rows[k][P]^T columns[k][N].
   __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns) {

@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(THREADS, 3)
       angles.sum(turns, stage.theta, in.angles);
       if (adds)
         rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
-                                  angles, in.angles, nullptr);
+                                  angles, in.angles, nullptr, TABLE<N>, by);
       if (threadIdx.x < in.angles) {
         float after = turns.base[threadIdx.x];
         for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
@@ -91,7 +91,10 @@ __global__ void __launch_bounds__(THREADS, 3)
     }
     if (adds) {
       state.scale(power_of_two(chunk_decay(gates)));
-      state.accumulate(stage.narrow, by, stage.wide);
+      if (TURN)
+        state.accumulate(stage.narrow, stage.wide);
+      else
+        state.accumulate(stage.narrow, by, stage.wide);
     }
     whole += chunk_decay(gates);
   }
