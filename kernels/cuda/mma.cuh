@@ -110,24 +110,15 @@ struct LeftTransposed {
   }
 };
 
-// Left operand in registers: rows m.. of a tile stored [m][k], each times a factor.
+// Left operand in registers: rows m.. of a tile stored [m][k].
 template <int W>
-struct LeftScaled {
+struct LeftHeld {
   static constexpr bool TRANSPOSED = false, WIDE = true, REGISTERS = true;
   uint32_t value[W / 16][4];
-  // Factors of this thread's rows: m + lane / 4 and eight below.
-  __device__ __forceinline__ LeftScaled(const bf16* tile, int m, float low, float high) {
+  __device__ __forceinline__ LeftHeld(const bf16* tile, int m) {
     const Left<W> from(tile, m);
 #pragma unroll
-    for (int k = 0; k < W / 16; ++k) {
-      from.load(value[k], 16 * k);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float2 v = unpack(value[k][i]);
-        const float by = i & 1 ? high : low;
-        value[k][i] = pack(v.x * by, v.y * by);
-      }
-    }
+    for (int k = 0; k < W / 16; ++k) from.load(value[k], 16 * k);
   }
   __device__ __forceinline__ const uint32_t (&part(int k) const)[4] { return value[k / 16]; }
   __device__ __forceinline__ void load(uint32_t (&a)[4], int k) const {
@@ -136,13 +127,31 @@ struct LeftScaled {
   }
 };
 
+// The same, each row times a factor: for m + lane / 4 and eight below.
+template <int W>
+struct LeftScaled : LeftHeld<W> {
+  __device__ __forceinline__ LeftScaled(const bf16* tile, int m, float low, float high)
+      : LeftHeld<W>(tile, m) {
+#pragma unroll
+    for (int k = 0; k < W / 16; ++k)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        uint32_t& pair = this->value[k][i];
+        const float2 v = unpack(pair);
+        const float by = i & 1 ? high : low;
+        pair = pack(v.x * by, v.y * by);
+      }
+  }
+};
+
 // Left operand in registers: columns m.. of a tile stored [k][m] with 64 rows, each row times a
-// factor.
+// factor, or what its rounding leaves out.
 template <int W>
 struct LeftTransposedScaled {
   static constexpr bool TRANSPOSED = false, WIDE = true, REGISTERS = true;
   uint32_t value[4][4];
-  __device__ __forceinline__ LeftTransposedScaled(const bf16* tile, int m, const float* factors) {
+  __device__ __forceinline__ LeftTransposedScaled(const bf16* tile, int m, const float* factors,
+                                                  bool rest = false) {
     const LeftTransposed<W> from(tile, m);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -152,7 +161,12 @@ struct LeftTransposedScaled {
         const float2 by = *reinterpret_cast<const float2*>(
             factors + 16 * k + 8 * (i >> 1) + 2 * (threadIdx.x & 3));
         const float2 v = unpack(value[k][i]);
-        value[k][i] = pack(v.x * by.x, v.y * by.y);
+        const float2 whole{v.x * by.x, v.y * by.y};
+        value[k][i] = pack(whole.x, whole.y);
+        if (rest) {
+          const float2 rounded = unpack(value[k][i]);
+          value[k][i] = pack(whole.x - rounded.x, whole.y - rounded.y);
+        }
       }
     }
   }
@@ -344,7 +358,7 @@ __device__ __forceinline__ uint32_t word(const bf16* element) {
   return *reinterpret_cast<const uint32_t*>(element);
 }
 
-// Sixteen bytes from device to shared memory, or zeros.
+// Sixteen bytes from device to shared memory, or zeros, for which `from` is not read.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   const int bytes = valid ? 16 : 0;
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
@@ -360,13 +374,37 @@ __device__ __forceinline__ void copy_word_async(void* to, const void* from, bool
                : "memory");
 }
 
+// Writes a tile of SIZE elements to device memory as it lies in shared memory; the whole block
+// calls it after a barrier, and tile_read before the one after which the tile may change.
+template <int SIZE>
+__device__ __forceinline__ void write_tile(bf16* to, const bf16* tile) {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0)
+    asm volatile(
+        "cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;\n"
+        "cp.async.bulk.commit_group;" ::"l"(to), "r"(shared_address(tile)), "n"(SIZE * 2)
+        : "memory");
+#else
+  for (int i = threadIdx.x * 8; i < SIZE; i += blockDim.x * 8)
+    *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(tile + i);
+#endif
+}
+
+__device__ __forceinline__ void tile_read() {
+#if __CUDA_ARCH__ >= 900
+  if (threadIdx.x == 0) asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+#endif
+}
+
 // Asks for a line that the next chunk will read.
 __device__ __forceinline__ void prefetch(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
+// Waits until at most PENDING groups of copies, of which the last ends here, are under way.
+template <int PENDING = 0>
 __device__ __forceinline__ void copies_done() {
-  asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory");
+  asm volatile("cp.async.commit_group;\ncp.async.wait_group %0;" ::"n"(PENDING) : "memory");
 }
 
 __device__ __forceinline__ void copies_commit() {

@@ -58,6 +58,8 @@ struct ScanSaved {
   float* turn;            // [items, heads, angles]: an item's whole angle
   float* angle;           // [chunks, heads, angles]: angle before each chunk
   float* sums;            // [tokens, heads]: log2 of the decay from before the chunk to after a token
+  // [chunks, heads, head_dim, state]: before each chunk; null without gradients, or without angles.
+  __nv_bfloat16* chunk_states;
 };
 
 struct ScanOutputs {
@@ -70,17 +72,19 @@ struct ScanGradients {
   ScanRows dy;
   const float* dfinal;    // [sequences, heads, head_dim, state], or null
   __nv_bfloat16* local;    // scratch [items, heads, head_dim, state]
-  float* dangle;           // scratch [tokens, heads, angles]
+  // Scratch [tokens, heads, angles rounded up to 16]: of each 16 pairs first every fourth.
+  __nv_bfloat16* dangle;
   float* turning;  // scratch [items, heads, head_dim / 8, angles]: what turns over an item's end, in parts
   ScanGradientRows dx;
   // [tokens, groups, splits, rank, state], tokens db_token and dc_token elements apart: sums over
   // the heads of a split.
   __nv_bfloat16 *db, *dc;
   std::int64_t db_token, dc_token;
-  __nv_bfloat16 *states, *dstates_of;  // scratch [chunks, heads, head_dim, state]
+  // Scratch [chunks, heads, head_dim, state]; with angles no states, which the forward pass kept.
+  __nv_bfloat16 *states, *dstates_of;
   float* left;               // scratch [chunks, heads]
   float* dbias;              // [chunks, heads, 2, rank, state]: of b and c, with angles
-  float* chunk_turning;      // scratch [chunks, heads, angles]
+  float* chunk_turning;      // scratch [chunks, heads, angles]: what turns over a chunk's start
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
   float* dskip;              // partial sums [chunks, heads]

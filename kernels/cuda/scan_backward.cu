@@ -10,19 +10,21 @@
 
 namespace cistron::cuda {
 
-// Carries a state over the chunks of an item, with the next chunk on its way. Even blocks write
-// the states before each chunk. The others make what the item's own outputs add to the gradient
-// of the state before it, and write on the way what they add to that of the state after each
-// chunk, and the decay from there to the item's end: chunk_gradients adds what comes from later
-// items. States are written as tiles lie in shared memory.
-template <int P, int N, int R, bool TURN>
+// Carries a state over the chunks of an item, with the next chunk on its way. Where the forward
+// pass has not kept the states before each chunk, even blocks write them. The others make what the
+// item's own outputs add to the gradient of the state before it, and write on the way what they add
+// to that of the state after each chunk, and the decay from there to the item's end:
+// chunk_gradients adds what comes from later items. States are written as tiles lie in shared
+// memory. At most MOST pairs turn.
+template <int P, int N, int R, bool TURN, int MOST>
 __global__ void __launch_bounds__(THREADS, 3)
     walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
-  const bool back = blockIdx.x & 1;
-  const int64_t block = blockIdx.x >> 1;
+  const bool kept_states = TURN || saved.chunk_states;  // always with angles
+  const bool back = kept_states || (blockIdx.x & 1);
+  const int64_t block = kept_states ? blockIdx.x : blockIdx.x >> 1;
   const int head = block % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = block / in.heads;
   const ScanItem item = in.item[number];
@@ -67,15 +69,20 @@ __global__ void __launch_bounds__(THREADS, 3)
       return back ? kept(gates, row) : gates.weight[row] * to_end(gates, row);
     });
     if (TURN) {
-      Angles<N, R> angles;
+      Angles<N, R, MOST> angles;
       angles.sum(*stage.turns, stage.theta, in.angles);
       rotate_tiles<N, R, false>(stage.wide, bias_of(back ? in.c_bias : in.b_bias, head, R * N),
-                                nullptr, nullptr, angles, in.angles, nullptr);
+                                nullptr, nullptr, angles, in.angles, nullptr, TABLE<N>, by);
       stores_done();
       __syncthreads();
     }
     state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (TURN) {
+      state.accumulate(stage.narrow, stage.wide);
+    } else {
+      state.accumulate(stage.narrow, by, stage.wide);
+      if (back) state.accumulate_rest(stage.narrow, by, stage.wide);
+    }
     decay += chunk_decay(gates);
   }
   if (back) state.write_out(grad.local + (number * in.heads + head) * (P * N));
@@ -150,6 +157,9 @@ __global__ void __launch_bounds__(256) pass_gradients(ScanInputs in, ScanSaved s
   if (grad.dinitial) reinterpret_cast<float2*>(grad.dinitial)[whole] = carry;
 }
 
+// Row length of the gradients of a token's angles.
+__host__ __device__ constexpr int angle_pitch(int angles) { return (angles + 15) / 16 * 16; }
+
 // Turns a gradient pair back by the angle of its token.
 __device__ __forceinline__ void turn_back(float& a, float& b, __half2 turn) {
   const float cosine = __low2float(turn), sine = __high2float(turn);
@@ -187,7 +197,7 @@ struct ChunkRoom {
   // blocks fit a multiprocessor.
   static constexpr bool BIAS_IN_TILES = R * N * sizeof(float) == 16 * P * sizeof(bf16);
   int pitch;  // of the table of turns
-  int gates, table, bias, turned, cross, total;
+  int gates, table, bias, turned, cross, barriers, total;
 
   __host__ __device__ explicit ChunkRoom(int angles) {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
@@ -203,12 +213,10 @@ struct ChunkRoom {
     turned = bias + (TURN && !BIAS_IN_TILES ? 2 * 4 * R * N * sizeof(float) : 0);
     if (BIAS_IN_TILES) bias = 2 * ROWS * N * sizeof(bf16);
     total = turned + (TURN ? 4 * angles * sizeof(float) : 0);
-    // What turns the rows of C takes the place of a state whose halves are panels of their own.
-    cross = tiles - 2 * P * N * sizeof(bf16);
-    if (TURN && (N < 128 || P < 64)) {
-      cross = total;
-      total += 2 * ROWS * (N / 4) * sizeof(float);
-    }
+    cross = total;  // of the pairs from 32 on, for which p has no room
+    if (angles > 32) total += 2 * ROWS * 16 * sizeof(float);
+    barriers = (total + 7) / 8 * 8;
+    total = barriers + 6 * sizeof(uint64_t);
   }
 };
 
@@ -224,6 +232,12 @@ __device__ __forceinline__ float dot(uint32_t a, uint32_t b) {
   return fmaf(x.x, y.x, x.y * y.y);
 }
 
+// x_1 y_2 - x_2 y_1 of two pairs.
+__device__ __forceinline__ float cross_product(uint32_t a, uint32_t b) {
+  const float2 x = unpack(a), y = unpack(b);
+  return x.x * y.y - x.y * y.x;
+}
+
 // Sums over the ranks of each token: a lane has two tokens, or one with a rank above one.
 template <int R>
 __device__ __forceinline__ float2 by_token(const float* rows) {
@@ -236,13 +250,33 @@ __device__ __forceinline__ float2 by_token(const float* rows) {
   return make_float2(sum, 0);
 }
 
-// Barriers of some of a block's warps.
-__device__ __forceinline__ void barrier_sync(int name, int threads) {
-  asm volatile("bar.sync %0, %1;" ::"r"(name), "r"(threads) : "memory");
+// Barriers of some of a block's threads, at `place` in shared memory: compute-sanitizer's racecheck
+// follows those, but not the machine's own.
+__device__ __forceinline__ void barrier_begin(uint32_t place, int threads) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(place), "r"(threads) : "memory");
 }
 
-__device__ __forceinline__ void barrier_arrive(int name, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(name), "r"(threads) : "memory");
+__device__ __forceinline__ uint64_t barrier_arrive(uint32_t place) {
+  uint64_t phase;
+  asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(phase) : "r"(place) : "memory");
+  return phase;
+}
+
+__device__ __forceinline__ void barrier_sync(uint32_t place) {
+  const uint64_t phase = barrier_arrive(place);
+  uint32_t passed;
+  do {
+    asm volatile(
+#if __CUDA_ARCH__ >= 900
+        "{\n.reg .pred p;\nmbarrier.try_wait.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#else
+        "{\n.reg .pred p;\nmbarrier.test_wait.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+#endif
+        : "=r"(passed)
+        : "r"(place), "l"(phase)
+        : "memory");
+  } while (!passed);
+  __syncwarp();
 }
 
 // Gradients of x, B, C and the gates within one chunk, given the state before it and the
@@ -252,7 +286,9 @@ __device__ __forceinline__ void barrier_arrive(int name, int threads) {
 //
 //   dC_t = sum_s G_st B_s + e^{L_t} dy_t . h     dB_s = sum_t G_st C_t + w_s x_s . dh
 //   dx_s = sum_t P_st dy_t + w_s B_s . dh + D dy_s
-template <int P, int N, int R, bool TURN>
+//
+// At most MOST pairs turn.
+template <int P, int N, int R, bool TURN, int MOST>
 __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
     chunk_gradients(ScanInputs in, ScanSaved saved, ScanGradients grad, int per_item, int splits) {
   extern __shared__ __align__(1024) char memory[];
@@ -278,7 +314,8 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   __half2* table = reinterpret_cast<__half2*>(memory + room.table);
   float* bias = reinterpret_cast<float*>(memory + room.bias);    // of b and c: [2][4][R][N]
   float* turned_by = reinterpret_cast<float*>(memory + room.turned);  // [4][angles]
-  float* cross = reinterpret_cast<float*>(memory + room.cross);  // [2][64][N / 4]
+  // For want of registers a head's gradients of B and C are made by 32 columns.
+  constexpr int WIDTH = TURN ? 32 : N / 2, PARTS = N / WIDTH;
 
   const int each = in.heads / in.groups / splits;
   const int split = blockIdx.x % (in.groups * splits), group = split / splits;
@@ -286,12 +323,17 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   const int64_t number = block / per_item;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31;
+  // By parts of the columns, of both halves; of half 1; of both.
+  const uint32_t turned_there = shared_address(memory + room.barriers);
+  const uint32_t p_read = turned_there + 32, y_read = turned_there + 40;
+  if (threadIdx.x < 6)
+    barrier_begin(turned_there + 8 * threadIdx.x, threadIdx.x == 4 ? THREADS / 2 : THREADS);
 
   for (int first = static_cast<int>(block % per_item) * TOKENS; first < item.tokens;
        first += per_item * TOKENS) {
     const int64_t token = item.start + first, chunk = item.chunk + first / TOKENS;
     const int tokens = item.tokens - first;
-    Part<N / 16> whole[2];  // by halves of the columns
+    Part<WIDTH / 8> whole[PARTS];  // by parts of the columns, in the order in which they are made
     auto load = [&](int head) {
       if (TURN || head == split * each) {
         load_tile<N, R>(q, in.c, group, token, tokens);
@@ -300,6 +342,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       if (TURN) {
         turns.load(in, theta, saved.angle + (chunk * in.heads + head) * in.angles, head, token,
                    tokens);
+        copies_commit();
       }
       load_tile<P, R>(v, in.x, head, token, tokens);
       load_tile<P, R>(o, grad.dy, head, token, tokens);
@@ -315,7 +358,10 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
     __syncthreads();
     auto finish_bias = [&](int head) {
       if (TURN)
-        for (int i = threadIdx.x; i < 2 * R * N; i += THREADS) {
+#pragma unroll
+        for (int first = 0; first < 2 * R * N; first += THREADS) {
+          const int i = first + threadIdx.x;
+          if (2 * R * N < THREADS && i >= 2 * R * N) break;
           const float* from = bias + i / (R * N) * 4 * R * N + i % (R * N);
           grad.dbias[(chunk * in.heads + head) * 2 * R * N + i] =
               from[0] + from[R * N] + from[2 * R * N] + from[3 * R * N];
@@ -401,7 +447,20 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
 #pragma unroll
       for (int i = 0; i < PIECES; ++i)
         later[i] = *reinterpret_cast<const uint4*>(ends + i * THREADS * 8);
-      const float to_item_end = power_of_two(grad.left[chunk * in.heads + head]);
+      const float left_of_item = grad.left[chunk * in.heads + head];
+      if (TURN) {
+        // Rows turn while the rest comes.
+        copies_done<1>();
+        __syncthreads();
+        Angles<N, R, MOST> angles;
+        angles.sum(turns, theta, in.angles);
+        rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
+                                 bias_of(in.b_bias, head, R * N), angles, in.angles, table,
+                                 room.pitch);
+      } else {
+        __syncwarp();  // or loads move behind the wait
+      }
+      const float to_item_end = power_of_two(left_of_item);
       copies_done();
       float past = 0;  // what flows from before the chunk to after it
 #pragma unroll
@@ -424,24 +483,14 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       // This half's projection, the other's, its values and state.
       const bf16 *own = half ? k : q, *other = half ? q : k;
       const bf16 *value = half ? v : o, *through_state = half ? ds : s;
-      // What needs no rotation is multiplied while rows turn.
       const int first = 32 * half;
       Part<4> inner;
       inner.template begin<P>(Left<P>(v, row), Right<P>(o, first));
-      if (TURN) {
-        Angles<N, R> angles;
-        angles.sum(turns, theta, in.angles);
-        rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
-                                 bias_of(in.b_bias, head, R * N), angles, in.angles, table,
-                                 room.pitch);
-        stores_done();
-        __syncthreads();
-      }
-      inner.template wait<0>();
       {
         // Rows are s, columns t.
         Part<4> scores;
         scores.template begin<N>(Left<N>(k, row), Right<N>(q, first));
+        inner.template wait<1>();
         float dskip = 0;  // dy . x of the same row
         inner.each([&](float& a, float& b, int f, int h) {
           const int apart = mine + 8 * h - first - 8 * f - 2 * (lane & 3);
@@ -519,7 +568,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         Part<P / 8> part;
         part.template begin<N>(Left<N>(own, row), Right<N, P>(through_state, 0));
         part.template wait<0>();
-        part.scale_rows(left[0], left[1]);
         const Elements<P> place(value, row, 0), y_place(o, row, 0);
         float sum[2] = {0, 0};
         part.each([&](float& a, float& b, int f, int h) {
@@ -528,12 +576,12 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         });
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          sum[h] = sum_row(sum[h]);
+          sum[h] = left[h] * sum_row(sum[h]);
           if ((lane & 3) == 0) through[half * ROWS + mine + 8 * h] = sum[h];
         }
         if (half) {
           const float skip = in.skip ? in.skip[head] : 0.0f;
-          part.scale_rows(weight[0], weight[1]);
+          part.scale_rows(left[0] * weight[0], left[1] * weight[1]);
           part.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(o, 0), row, ROWS);
           part.template wait<0>();
           part.each([&](float& a, float& b, int f, int h) {
@@ -541,19 +589,21 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
             a = fmaf(skip, y.x, a);
             b = fmaf(skip, y.y, b);
           });
-          barrier_sync(4, THREADS / 2);  // p is free from here on
-          if (Room::BIAS_IN_TILES) barrier_arrive(5, THREADS);  // and dy
+          barrier_sync(p_read);  // p is free from here on
+          if (Room::BIAS_IN_TILES) barrier_arrive(y_read);  // and dy
           part.template write_out<R>(
               p, row, grad.dx.data + head * grad.dx.head + (token + row / R) * grad.dx.token,
               grad.dx.token, grad.dx.rank, tokens * R - row);
+          __syncwarp();
         }
       }
-      auto scaled = [&] {
-        return LeftScaled<P>(value, row, left[0] * weight[0], left[1] * weight[1]);
+      const float by[2] = {left[0] * weight[0], left[1] * weight[1]};
+      // Adds to the columns from `column` on of the gradient of C or B what comes through a state,
+      // and what comes from within the chunk.
+      auto add_state = [&](auto& sum, const auto& values, int column) {
+        sum.template begin<P>(values, RightTransposed<N, P>(through_state, column));
       };
-      // Adds the columns from `column` on of the gradient of C or B.
-      auto add = [&](Part<N / 16>& sum, const LeftScaled<P>& scaled, int column) {
-        sum.template begin<P>(scaled, RightTransposed<N, P>(through_state, column));
+      auto add_rows = [&](auto& sum, int column) {
         if (half)
           sum.template begin<ROWS>(Left<ROWS>(g, row), RightTransposed<N>(other, column), row, ROWS);
         else
@@ -561,95 +611,122 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                                    0, row + 16);
       };
       if constexpr (!TURN) {
-        const LeftScaled<P> values = scaled();
-        add(whole[0], values, 0);
-        add(whole[1], values, N / 2);
+        const LeftScaled<P> values(value, row, by[0], by[1]);
+        add_state(whole[0], values, 0);
+        add_rows(whole[0], 0);
+        add_state(whole[1], values, N / 2);
+        add_rows(whole[1], N / 2);
         whole[0].template wait<2>();
         whole[1].template wait<0>();
       } else {
-        // Turns what one head adds back, and sums it over tokens for the bias.
-        LeftScaled<P> values = scaled();
+        // Turns what one head adds back, and sums it over tokens for the bias. The half that has
+        // made dx hands on by how much the angles of B change things, first the columns that turn;
+        // the other, last those, adds that of C.
+        using Values = std::conditional_t<Room::BIAS_IN_TILES, LeftHeld<P>, Left<P>>;
+        const Values values(value, row);
 #pragma unroll
-        for (int c = 0; c < 2; ++c) {
-          const int column = c * (N / 2), pair = c * (N / 4) + (lane & 3);
-          Part<N / 16> part;
-          if (c > 0 && !Room::BIAS_IN_TILES) values = scaled();  // rather than keep registers
-          add(part, values, column);
-          part.template wait<0>();
-          const bool turned = c * (N / 4) < in.angles;
-          if (turned || (Room::BIAS_IN_TILES && c == 0)) {
-            if (half)
-              barrier_sync(1 + c, THREADS);  // what the other half has turned is there
-            else
-              barrier_sync(3, THREADS / 2);  // no warp reads the state's part any more
-          }
-          if (Room::BIAS_IN_TILES && c == 0 && half == 0) barrier_sync(5, THREADS);
+        for (int i = 0; i < PARTS; ++i) {
+          const int c = half ? i : i ^ (PARTS / 2);
+          const int column = c * WIDTH, pair = c * (WIDTH / 2) + (lane & 3);
+          Part<WIDTH / 8> part;
+          add_state(part, values, column);
+          const bool may_turn = MOST == N / 2 || half == (i < PARTS / 2);
+          const bool turned = may_turn && c * (WIDTH / 2) < in.angles;
           const Elements<N> place(own, row, column);
-          float* bias_of_tile = bias + (half ? 0 : 4 * R * N) + (row / 16) * R * N +
-                                (lane >> 2) % R * N + column;
+          // What turns over the chunk's start: what flows from there over its end, and what C reads
+          // from the state before it.
+          float changes[4] = {0, 0, 0, 0};
+          if (turned && half == 0 && row < P) {
+            const Elements<N, P> from_place(s, row, column), to_place(ds, row, column);
+            const float over = power_of_two(chunk_decay(gates));
 #pragma unroll
-          for (int f0 = 0; f0 < N / 16; f0 += 4) {
-            if (c * (N / 4) + 4 * f0 < in.angles) {
-              float change[8], changes[4];
-#pragma unroll
-              for (int f = 0; f < 4; ++f)
-#pragma unroll
-                for (int h = 0; h < 2; ++h) {
-                  float &a = part.value[f0 + f][2 * h], &b = part.value[f0 + f][2 * h + 1];
-                  const float2 from = unpack(place.load(f0 + f, h));
-                  change[2 * f + h] = from.x * b - from.y * a;
-                  turn_back(a, b, table[(mine + 8 * h) / R * room.pitch + pair + 4 * (f0 + f)]);
-                }
-              auto crossed = [&](int f, int h) -> float& {
-                const int i = mine + 8 * h;
-                return cross[(c * ROWS + i) * (N / 4) +
-                             ((4 * (f0 + f) + (lane & 3)) ^ (4 * i & (N / 4 - 4)))];
-              };
-              if (half == 0) {
-#pragma unroll
-                for (int i = 0; i < 8; ++i) crossed(i / 2, i % 2) = change[i];
-              } else {
-                float* to = grad.dangle + ((token + mine / R) * in.heads + head) * in.angles + pair;
-#pragma unroll
-                for (int f = 0; f < 4; ++f) {
-#pragma unroll
-                  for (int h = 0; h < 2; ++h) {
-                    float& sum = change[2 * f + h];
-                    sum += crossed(f, h);
-                    changes[f] = h ? changes[f] + sum : sum;
-#pragma unroll
-                    for (int step = 4; step < 4 * R; step *= 2)
-                      sum += __shfl_xor_sync(~0u, sum, step);
-                    if ((lane >> 2) % R == 0 && mine + 8 * h < tokens * R &&
-                        pair + 4 * (f0 + f) < in.angles)
-                      to[int64_t{8 / R} * h * in.heads * in.angles + 4 * (f0 + f)] = sum;
-                  }
-                }
-                sum_columns(changes);
-                const int at = pair + 4 * (f0 + (lane >> 3));
-                if ((lane & 4) == 0 && at < in.angles)
-                  turned_by[(row / 16) * in.angles + at] = changes[0];
-              }
-            }
-            float sums[8];
+            for (int f = 0; f < 4; ++f)
+              changes[f] = over * (cross_product(to_place.load(f, 0), from_place.load(f, 0)) +
+                                   cross_product(to_place.load(f, 1), from_place.load(f, 1)));
+          }
+          part.template wait<0>();
+          part.scale_rows(by[0], by[1]);  // exactly, where a scaled operand would be rounded
+          if (turned && half == 0) {
+            part.each([&](float& a, float& b, int f, int h) {
+              const float2 from = unpack(place.load(f, h));
+              changes[f] += from.x * b - from.y * a;
+            });
+            sum_columns(changes);
+            const int at = pair + 4 * (lane >> 3);
+            if ((lane & 4) == 0 && at < in.angles)
+              turned_by[(row / 16) * in.angles + at] = changes[0];
+          }
+          add_rows(part, column);
+          part.template wait<0>();
+          if (Room::BIAS_IN_TILES && i == 0) {  // no one reads this warp's rows of x or dy any more
+            if (half)
+              __syncwarp();
+            else
+              barrier_sync(y_read);
+          }
+          if (turned) {
+            // 16 rows of a warp by 16 pairs, in the rows of p from which it has written dx.
+            float* cross = (c < 2 ? reinterpret_cast<float*>(p)
+                                  : reinterpret_cast<float*>(memory + room.cross)) +
+                           row * 32 + (c & 1) * 256;
+            auto crossed = [&](int f, int h) -> float& {
+              const int i = (lane >> 2) + 8 * h;
+              return cross[i * 16 + ((4 * f + (lane & 3)) ^ (2 * i & 12))];
+            };
+            float change[8];
 #pragma unroll
             for (int f = 0; f < 4; ++f)
 #pragma unroll
-              for (int e = 0; e < 2; ++e) {
-                float* values = part.value[f0 + f];
-                whole[c].value[f0 + f][e] += values[e];
-                whole[c].value[f0 + f][2 + e] += values[2 + e];
-                sums[2 * f + e] = values[e] + values[2 + e];
+              for (int h = 0; h < 2; ++h) {
+                float &a = part.value[f][2 * h], &b = part.value[f][2 * h + 1];
+                const float2 from = unpack(place.load(f, h));
+                change[2 * f + h] = from.x * b - from.y * a;
+                turn_back(a, b, table[(mine + 8 * h) / R * room.pitch + pair + 4 * f]);
               }
-            sum_columns<R>(sums);
+            if (half) {
 #pragma unroll
-            for (int i = 0; i < R; ++i) {
-              const int j = (lane >> 2) / R * R + i;
-              bias_of_tile[8 * (f0 + (j >> 1)) + 2 * (lane & 3) + (j & 1)] = sums[i];
+              for (int i = 0; i < 8; ++i) crossed(i / 2, i % 2) = change[i];
+              barrier_arrive(turned_there + 8 * c);
+            } else {
+              barrier_sync(turned_there + 8 * c);
+#pragma unroll
+              for (int h = 0; h < 2; ++h) {
+                float sum[4];
+#pragma unroll
+                for (int f = 0; f < 4; ++f) {
+                  sum[f] = change[2 * f + h] + crossed(f, h);
+#pragma unroll
+                  for (int step = 4; step < 4 * R; step *= 2)
+                    sum[f] += __shfl_xor_sync(~0u, sum[f], step);
+                }
+                const int row = mine + 8 * h;
+                if ((lane >> 2) % R == 0 && row < tokens * R)
+                  *reinterpret_cast<uint2*>(grad.dangle +
+                                            ((token + row / R) * in.heads + head) *
+                                                angle_pitch(in.angles) +
+                                            16 * c + 4 * (lane & 3)) =
+                      make_uint2(pack(sum[0], sum[1]), pack(sum[2], sum[3]));
+              }
             }
           }
-          if ((turned || (Room::BIAS_IN_TILES && c == 0)) && half == 0)
-            barrier_arrive(1 + c, THREADS);
+          float sums[8];
+#pragma unroll
+          for (int f = 0; f < 4; ++f)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+              float* values = part.value[f];
+              whole[i].value[f][e] += values[e];
+              whole[i].value[f][2 + e] += values[2 + e];
+              sums[2 * f + e] = values[e] + values[2 + e];
+            }
+          sum_columns<R>(sums);
+          float* bias_of_tile = bias + (half ? 0 : 4 * R * N) + (row / 16) * R * N +
+                                (lane >> 2) % R * N + column;
+#pragma unroll
+          for (int k = 0; k < R; ++k) {
+            const int j = (lane >> 2) / R * R + k;
+            bias_of_tile[8 * (j >> 1) + 2 * (lane & 3) + (j & 1)] = sums[k];
+          }
         }
       }
       own_weight = R == 1 ? *reinterpret_cast<const float2*>(gates.weight + 2 * lane)
@@ -662,8 +739,10 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
     const int warp = warp_number(), half = warp >> 2, mine = (warp & 3) * 16 + (lane >> 2);
     const int64_t stride = half ? grad.db_token : grad.dc_token;
     bf16* to = (half ? grad.db : grad.dc) + (token + mine / R) * stride + (split * R + mine % R) * N;
-    whole[0].write_out(to, stride / R, tokens * R - mine);
-    whole[1].write_out(to + N / 2, stride / R, tokens * R - mine);
+#pragma unroll
+    for (int i = 0; i < PARTS; ++i)
+      whole[i].write_out(to + (TURN && !half ? i ^ (PARTS / 2) : i) * WIDTH, stride / R,
+                         tokens * R - mine);
   }
 }
 
@@ -675,9 +754,9 @@ __device__ __forceinline__ float sum_eight(float (&value)[8]) {
   return sum + __shfl_xor_sync(~0u, sum, 1);
 }
 
-// Gradients of theta and of delta through the angles: what is turned at a token or later,
-// summed from the end of the item; a block has `rank` chunks, that is ROWS tokens, and sums over
-// whole chunks are there. A warp a head, a lane the pairs lane, lane + 32, ...
+// Gradients of theta and of delta through the angles: what is turned at a token or later, summed
+// from the end of the block's `rank` chunks, that is ROWS tokens; what turns over that end is
+// there. A warp a head, a lane the pairs lane, lane + 32, ...
 template <int PAIRS>
 __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
     ScanInputs in, ScanGradients grad, int per_item, int parts_of_end) {
@@ -699,17 +778,21 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
       const int pair = lane + 32 * k;
       sum[k] = 0;
       if (!works || pair >= in.angles) continue;
+      const int next = first / ROWS * in.rank + in.rank;
+      if (next < chunks) {
+        const int64_t place = (item.chunk + next) * int64_t{in.heads} + head;
+        sum[k] = grad.chunk_turning[place * in.angles + pair];
+        continue;
+      }
       const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
       for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
-      for (int later = chunks - 1; later >= first / ROWS * in.rank + in.rank; --later)
-        sum[k] += grad.chunk_turning[((item.chunk + later) * int64_t(in.heads) + head) * in.angles +
-                                     pair];
     }
     for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
       float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];
       const int64_t row = (item.start + last) * in.heads + head;
       const float* deltas = in.delta + row;
-      const float* changes = grad.dangle + row * in.angles + lane;
+      const bf16* changes =
+          grad.dangle + row * angle_pitch(in.angles) + (lane & 16) + (lane & 3) * 4 + (lane & 15) / 4;
       const float* thetas = in.theta + (item.start + last) * in.angles + lane;
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
@@ -718,11 +801,11 @@ __global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
           const bool here = valid && lane + 32 * k < in.angles;
-          change[j][k] = here ? changes[32 * k] : 0.0f;
+          change[j][k] = here ? __bfloat162float(changes[32 * k]) : 0.0f;
           theta[j][k] = here ? thetas[32 * k] : 0.0f;
         }
         deltas -= in.heads;
-        changes -= in.heads * in.angles;
+        changes -= in.heads * angle_pitch(in.angles);
         thetas -= in.angles;
       }
 #pragma unroll
@@ -798,15 +881,16 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int6
 
 namespace {
 
-template <int P, int N, int R, bool TURN>
-void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
-         cudaStream_t stream) {
-  const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
+template <int P, int N, int R, bool TURN, int MOST>
+void run(const ScanInputs& in, const ScanSaved& saved, ScanGradients grad, cudaStream_t stream) {
+  if (saved.chunk_states) grad.states = saved.chunk_states;
+  const auto blocks = static_cast<unsigned>(in.items * in.heads);
   const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
   if (in.items > 0) {
-    allow(walk_item<P, N, R, TURN>, 2 * stage);
-    walk_item<P, N, R, TURN><<<2 * blocks.x, THREADS, 2 * stage, stream>>>(
-        in, saved, grad, static_cast<int>(stage));
+    allow(walk_item<P, N, R, TURN, MOST>, 2 * stage);
+    walk_item<P, N, R, TURN, MOST>
+        <<<(TURN || saved.chunk_states ? 1 : 2) * blocks, THREADS, 2 * stage, stream>>>(
+            in, saved, grad, static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("walk_item");
   }
   if (in.sequences > 0) {
@@ -818,9 +902,10 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad
   const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
   const int splits = scan_splits(in);
   const size_t size = ChunkRoom<P, N, R, TURN>(in.angles).total;
-  allow(chunk_gradients<P, N, R, TURN>, size);
-  chunk_gradients<P, N, R, TURN><<<static_cast<unsigned>(in.items * per_item * in.groups * splits),
-                                   THREADS, size, stream>>>(in, saved, grad, per_item, splits);
+  allow(chunk_gradients<P, N, R, TURN, MOST>, size);
+  chunk_gradients<P, N, R, TURN, MOST>
+      <<<static_cast<unsigned>(in.items * per_item * in.groups * splits), THREADS, size, stream>>>(
+          in, saved, grad, per_item, splits);
   CISTRON_LAUNCH_CHECK("chunk_gradients");
   if (TURN && in.angles > 0) {
     const int spans = (per_item + R - 1) / R;
@@ -848,7 +933,12 @@ void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradi
                    cudaStream_t stream) {
   dispatch(in.head_dim, in.state, in.rank, in.angles >= 0, [&](auto shape) {
     using S = decltype(shape);
-    run<S::P, S::N, S::R, S::TURN>(in, saved, grad, stream);
+    constexpr int MOST = S::N / 2;
+    // Code for few angles needs fewer registers.
+    if constexpr (S::TURN && MOST > 32) {
+      if (in.angles <= 32) return run<S::P, S::N, S::R, S::TURN, 32>(in, saved, grad, stream);
+    }
+    run<S::P, S::N, S::R, S::TURN, MOST>(in, saved, grad, stream);
   });
 }
 

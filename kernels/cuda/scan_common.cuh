@@ -37,7 +37,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async(to + i * step * PITCH<W>, valid ? from : rows.data, valid);
+    copy_async(to + i * step * PITCH<W>, from, valid);
     from += stride;
   }
 }
@@ -118,11 +118,13 @@ struct Turns {
     const float* rows = in.theta + token * in.angles;
     const int count = chunk_tokens<R>() * in.angles, real = valid * in.angles;
     if (in.angles % 4 == 0) {
+#pragma unroll 1
       for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS)
-        copy_async(theta + i, i < real ? rows + i : rows, i < real);
+        copy_async(theta + i, rows + i, i < real);
     } else {
+#pragma unroll 1
       for (int i = threadIdx.x; i < count; i += THREADS)
-        copy_word_async(theta + i, i < real ? rows + i : rows, i < real);
+        copy_word_async(theta + i, rows + i, i < real);
     }
     const int t = threadIdx.x;
     if (t < chunk_tokens<R>())
@@ -132,11 +134,12 @@ struct Turns {
   }
 };
 
-// Angles of a chunk: warp w holds tokens w * SEGMENT .. , lane l the pairs l and l + 32.
-template <int N, int R>
+// Angles of a chunk, of at most MOST pairs: warp w holds tokens w * SEGMENT .. , lane l the pairs l
+// and l + 32.
+template <int N, int R, int MOST = N / 2>
 struct Angles {
   static constexpr int SEGMENT = chunk_tokens<R>() / 8;
-  static constexpr int PAIRS = (N / 2 + 31) / 32;
+  static constexpr int PAIRS = (MOST + 31) / 32;
   float value[SEGMENT][PAIRS];
 
   // One barrier.
@@ -213,13 +216,14 @@ template <int N>
 constexpr int TABLE = N / 2 + 4;
 
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
-// half2 [tokens][pitch] for the way back. A warp has eight rows, whose pieces lie at
-// exclusive-ors of one address.
-template <int N, int R, bool TWO>
+// half2 [tokens][pitch] for the way back; with `by`, rows take a factor each before they are
+// rounded. A warp has eight rows, whose pieces lie at exclusive-ors of one address.
+template <int N, int R, bool TWO, int MOST>
 __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
-                                             const float* second_bias, const Angles<N, R>& angles,
-                                             int turning, __half2* table,
-                                             int pitch = TABLE<N>) {
+                                             const float* second_bias,
+                                             const Angles<N, R, MOST>& angles, int turning,
+                                             __half2* table, int pitch = TABLE<N>,
+                                             const float* by = nullptr) {
   const int lane = threadIdx.x & 31, warp = warp_number();
   constexpr int SEGMENT = Angles<N, R>::SEGMENT;
   static_assert(SEGMENT * R == 8 && N >= 64);
@@ -239,9 +243,14 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
 #pragma unroll
       for (int j = 0; j < SEGMENT; ++j) {
         float sine = 0, cosine = 1;
-        if (turned) __sincosf(angles.value[j][k], &sine, &cosine);
+        if (turned) __sincosf(angles.value[j][32 * k < MOST ? k : 0], &sine, &cosine);
         if (table != nullptr && pair < pitch)
           table[(warp * SEGMENT + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
+        if (by != nullptr) {
+          const float factor = by[warp * 8 + j * R];
+          cosine *= factor;
+          sine *= factor;
+        }
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const uint32_t address = (place ^ (16 * (j * R + r))) + 128 * (j * R + r);
@@ -250,14 +259,14 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
             v.x += bias.x;
             v.y += bias.y;
             store_word(address, turned ? pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine)
-                                       : pack(v.x, v.y));
+                                       : pack(v.x * cosine, v.y * cosine));
           };
           turn(address, add[0][r]);
           if (TWO) turn(address + apart, add[1][r]);
         }
       }
     };
-    if (32 * k < turning)
+    if (32 * k < MOST && 32 * k < turning)
       change(std::true_type());
     else
       change(std::false_type());
@@ -434,6 +443,12 @@ struct StatePart {
                                              const bf16* columns) {
     accumulate_begin(rows, factors, columns);
     accumulate_end();
+  }
+  // Adds what rounding the scaled rows to bf16 leaves out.
+  __device__ __forceinline__ void accumulate_rest(const bf16* rows, const float* factors,
+                                                  const bf16* columns) {
+    const LeftTransposedScaled<P> scaled(rows, row, factors, true);
+    product<P, ROWS>(value, scaled, RightTransposed<N>(columns, column));
   }
   // Adds sum over the rows of rows[k][P]^T columns[k][N].
   __device__ __forceinline__ void accumulate(const bf16* rows, const bf16* columns) {

@@ -4,37 +4,38 @@
 
 namespace cistron::cuda {
 
-// Sums of the log-decays within each chunk: a thread a chunk and head of one item.
-__global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved, int chunk) {
-  const ScanItem item = in.item[blockIdx.x];
-  const int chunks = (item.tokens + chunk - 1) / chunk;
-  for (int index = threadIdx.x + 128 * blockIdx.y; index < chunks * in.heads;
-       index += 128 * gridDim.y) {
-    const int first = index / in.heads * chunk;
+// Sums of the log-decays within each chunk: a block a chunk, a warp a head in turn, a lane two
+// tokens.
+__global__ void __launch_bounds__(256) sum_decays(ScanInputs in, ScanSaved saved, int chunk,
+                                                  int per_item) {
+  const ScanItem item = in.item[blockIdx.x / per_item];
+  const int lane = threadIdx.x & 31;
+  for (int first = blockIdx.x % per_item * chunk; first < item.tokens; first += per_item * chunk) {
     const int tokens = item.tokens - first < chunk ? item.tokens - first : chunk;
-    const int64_t start = (item.start + first) * in.heads + index % in.heads;
-    const float* from = in.log_decay + start;
-    float* to = saved.sums + start;
-    constexpr int AHEAD = 8;
-    float sum = 0;
-    for (int t = 0; t < tokens; t += AHEAD) {
-      float value[AHEAD];
+    for (int head = threadIdx.x >> 5; head < in.heads; head += 8) {
+      const int64_t start = (item.start + first + 2 * lane) * in.heads + head;
+      const bool two = 2 * lane + 1 < tokens;
+      const float low = 2 * lane < tokens ? in.log_decay[start] * 1.4426950408889634f : 0.0f;
+      const float high = two ? in.log_decay[start + in.heads] * 1.4426950408889634f : 0.0f;
+      float sum = low + high;
 #pragma unroll
-      for (int j = 0; j < AHEAD; ++j)
-        value[j] = t + j < tokens ? from[static_cast<int64_t>(t + j) * in.heads] : 0.0f;
-#pragma unroll
-      for (int j = 0; j < AHEAD; ++j) {
-        sum += value[j] * 1.4426950408889634f;
-        if (t + j < tokens) to[static_cast<int64_t>(t + j) * in.heads] = sum;
+      for (int step = 1; step < 32; step *= 2) {
+        const float before = __shfl_up_sync(~0u, sum, step);
+        if (lane >= step) sum += before;
       }
+      const float before = __shfl_up_sync(~0u, sum, 1);
+      const float after = lane > 0 ? before + low : low;
+      if (2 * lane < tokens) saved.sums[start] = after;
+      if (two) saved.sums[start + in.heads] = after + high;
     }
   }
 }
 
-// State that an item adds to a zero state, and its angles.
+// State that an item adds to a zero state, and its angles; of the last item of a sequence the angles
+// alone where no one asks for the state.
 template <int P, int N, int R, bool TURN>
 __global__ void __launch_bounds__(THREADS, 3)
-    local_states(ScanInputs in, ScanSaved saved, bf16* local, int stage_bytes) {
+    local_states(ScanInputs in, ScanSaved saved, bf16* local, bool keep, int stage_bytes) {
   using Chunk = Stage<P, N, R, TURN>;
   extern __shared__ __align__(1024) char stages[];
   __shared__ float factors[8][ROWS];
@@ -43,12 +44,15 @@ __global__ void __launch_bounds__(THREADS, 3)
   const int64_t number = blockIdx.x / in.heads;
   const ScanItem item = in.item[number];
   const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  const bool adds = keep || number + 1 < in.first_item[item.sequence + 1];
   auto load = [&](int index) {
     const Chunk stage(stages + (index & 1) * stage_bytes);
     const int64_t token = item.start + index * chunk_tokens<R>();
     const int tokens = item.tokens - index * chunk_tokens<R>();
-    load_tile<N, R>(stage.wide, in.b, group, token, tokens);
-    load_tile<P, R>(stage.narrow, in.x, head, token, tokens);
+    if (adds) {
+      load_tile<N, R>(stage.wide, in.b, group, token, tokens);
+      load_tile<P, R>(stage.narrow, in.x, head, token, tokens);
+    }
     load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
     if (TURN) stage.turns->load(in, stage.theta, nullptr, head, token, tokens);
   };
@@ -72,8 +76,9 @@ __global__ void __launch_bounds__(THREADS, 3)
                     threadIdx.x] = turns.base[threadIdx.x];
       Angles<N, R> angles;
       angles.sum(turns, stage.theta, in.angles);
-      rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
-                                angles, in.angles, nullptr);
+      if (adds)
+        rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
+                                  angles, in.angles, nullptr, TABLE<N>, by);
       if (threadIdx.x < in.angles) {
         float after = turns.base[threadIdx.x];
         for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
@@ -84,8 +89,13 @@ __global__ void __launch_bounds__(THREADS, 3)
       stores_done();
       __syncthreads();
     }
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate(stage.narrow, by, stage.wide);
+    if (adds) {
+      state.scale(power_of_two(chunk_decay(gates)));
+      if (TURN)
+        state.accumulate(stage.narrow, stage.wide);
+      else
+        state.accumulate(stage.narrow, by, stage.wide);
+    }
     whole += chunk_decay(gates);
   }
   if (threadIdx.x == 0) saved.decay[number * in.heads + head] = whole;
@@ -213,6 +223,10 @@ __global__ void __launch_bounds__(THREADS, 2)
     copies_done();
     stores_done();
     __syncthreads();
+    if (saved.chunk_states)
+      write_tile<P * N>(saved.chunk_states +
+                            ((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * (P * N),
+                        s);
     if (index + 1 < chunks) {
       if (Chunk::STAGES == 2)
         load(index + 1);
@@ -244,12 +258,18 @@ __global__ void __launch_bounds__(THREADS, 2)
     }
     out.template wait<0>();
     out.scale_rows(kept(gates, mine), kept(gates, mine + 8));
+    if (saved.chunk_states) tile_read();
     stores_done();
     __syncthreads();
     out.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(stage.v, column), 0, row + 16);
-    state.scale(power_of_two(chunk_decay(gates)));
-    state.accumulate_begin(stage.v, by, stage.k);
-    out.template wait<1>();
+    const bool more = index + 1 < chunks;
+    if (more) {
+      state.scale(power_of_two(chunk_decay(gates)));
+      state.accumulate_begin(stage.v, by, stage.k);
+      out.template wait<1>();
+    } else {
+      out.template wait<0>();
+    }
     {
       const Elements<P> x(stage.v, row, column);
       out.each([&](float& a, float& b, int f, int h) {
@@ -258,12 +278,14 @@ __global__ void __launch_bounds__(THREADS, 2)
         b = fmaf(skip, here.y, b);
       });
     }
-    state.accumulate_end();
-    if (Chunk::STAGES == 1) {
-      __syncthreads();
-      if (index + 1 < chunks) load(index + 1);
+    if (more) {
+      state.accumulate_end();
+      if (Chunk::STAGES == 1) {
+        __syncthreads();
+        load(index + 1);
+      }
+      state.write(s);  // no one reads it since the last barrier
     }
-    if (index + 1 < chunks) state.write(s);  // no one reads it since the last barrier
     // Rows are tokens times ranks, and eight rows whole tokens.
     out.write_out(y.data + head * y.head + (token + mine / R) * y.token + (mine % R) * y.rank + column,
                   y.token / R, tokens * R - mine);
@@ -277,17 +299,17 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   if (in.items > 0) {
-    const int64_t chunks_each = (in.chunks + in.items - 1) / in.items;
-    const dim3 grid(static_cast<unsigned>(in.items),
-                    static_cast<unsigned>((chunks_each * in.heads + 127) / 128));
-    sum_decays<<<grid, 128, 0, stream>>>(in, saved, chunk_tokens<R>());
+    const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
+    sum_decays<<<static_cast<unsigned>(in.items * per_item), 256, 0, stream>>>(
+        in, saved, chunk_tokens<R>(), per_item);
     CISTRON_LAUNCH_CHECK("sum_decays");
   }
   if (in.items > 0) {
     const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
     allow(local_states<P, N, R, TURN>, 2 * stage);
     local_states<P, N, R, TURN>
-        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, out.local, static_cast<int>(stage));
+        <<<blocks, THREADS, 2 * stage, stream>>>(in, saved, out.local, out.final_state != nullptr,
+                                            static_cast<int>(stage));
     CISTRON_LAUNCH_CHECK("local_states");
   }
   if (in.sequences > 0) {

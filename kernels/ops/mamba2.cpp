@@ -101,7 +101,7 @@ struct Mamba2 : torch::autograd::Function<Mamba2> {
     k[STEP] = made(given, {s.tokens, s.heads}, at::kFloat);
     k[LOG_DECAY] = at::empty_like(k[STEP]);
     cuda::gates_forward(gates_of(k, s), float_target(k[STEP]), float_target(k[LOG_DECAY]), stream);
-    auto run = scan_values(scan_inputs(k, convolved(k, s), s), items, first, chunks, keep);
+    auto run = scan_values(scan_inputs(k, convolved(k, s), s), items, first, chunks, keep, false);
     k[Y] = run.y.view({s.tokens, s.inner});
     k[RSTD] = made(given, {s.tokens}, at::kFloat);
     Tensor normed = at::empty_like(k[Y]);

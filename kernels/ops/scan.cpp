@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #ifdef CISTRON_CUDA
+#include "../cuda/gates.h"
 #include "../cuda/scan.h"
 #include "ops.h"
 #endif
@@ -23,10 +24,10 @@ ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads,
   const std::int64_t chunk = 64 / rank;
   std::int64_t total = 0;
   for (auto length : lengths) total += length;
-  // Enough items to fill the chip several times over, long enough that what passes
-  // between them is little: 4 to 16 chunks.
-  std::int64_t per_item = total * heads / (chunk * 2048);
-  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 16) * chunk;
+  // Blocks that fill the chip twice, three a multiprocessor, if items of 4 to 22 chunks allow it:
+  // what passes between items is to be little.
+  std::int64_t per_item = (total * heads - 1) / (chunk * 768) + 1;
+  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 22) * chunk;
   std::vector<std::int64_t> items, first;
   std::int64_t start = 0, chunks = 0;
   for (std::size_t sequence = 0; sequence < lengths.size(); ++sequence) {
@@ -106,15 +107,19 @@ T* pointer(const Tensor& t) {
 }
 
 cuda::ScanSaved saved_of(const Tensor& states, const Tensor& decay, const Tensor& turn,
-                         const Tensor& angle, const Tensor& sums) {
-  return {pointer<__nv_bfloat16>(states), pointer<float>(decay), pointer<float>(turn),
-          pointer<float>(angle), pointer<float>(sums)};
+                         const Tensor& angle, const Tensor& sums, const Tensor& within) {
+  return {pointer<__nv_bfloat16>(states),
+          pointer<float>(decay),
+          pointer<float>(turn),
+          pointer<float>(angle),
+          pointer<float>(sums),
+          within.defined() ? pointer<__nv_bfloat16>(within) : nullptr};
 }
 
 }  // namespace
 
 ScanRun scan_values(const variable_list& t, const Tensor& items, const Tensor& first,
-                    std::int64_t chunks, bool keep) {
+                    std::int64_t chunks, bool keep, bool keep_within) {
   const auto in = inputs_of(t, items, first, chunks);
   const auto half = t[X].options(), single = half.dtype(at::kFloat);
   const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
@@ -123,27 +128,29 @@ ScanRun scan_values(const variable_list& t, const Tensor& items, const Tensor& f
   Tensor turn = at::empty({in.items, in.heads, angles}, single);
   Tensor angle = at::empty({chunks, in.heads, angles}, single);
   Tensor sums = at::empty({tokens, in.heads}, single);
-  Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
+  Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half), within;
+  if (keep_within) within = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
   Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
   Tensor last = keep ? at::empty({in.sequences, in.heads, in.head_dim, in.state}, single)
                      : at::empty({0}, single);
   cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
                         pointer<__nv_bfloat16>(local)};
-  cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums), out, current_stream(y));
-  return {y, last, {states, decay, turn, angle, sums}};
+  cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums, within), out,
+                     current_stream(y));
+  return {y, last, {states, decay, turn, angle, sums, within}};
 }
 
 variable_list scan_gradients(const variable_list& t, const Tensor& items, const Tensor& first,
                              std::int64_t chunks, const variable_list& kept, const Tensor& dy,
                              const Tensor& dlast, const ScanPlaces& places) {
   const auto in = inputs_of(t, items, first, chunks);
-  const auto saved = saved_of(kept[0], kept[1], kept[2], kept[3], kept[4]);
+  const auto saved = saved_of(kept[0], kept[1], kept[2], kept[3], kept[4], kept[5]);
   const auto half = t[X].options(), single = half.dtype(at::kFloat);
   const std::int64_t tokens = t[X].size(0), angles = std::max(in.angles, 0);
   const bool turns = in.angles >= 0;
   auto gate = [&] { return at::empty({tokens, in.heads}, single); };
   Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half);
-  Tensor dangle = at::empty({tokens, in.heads, angles}, single);
+  Tensor dangle = at::empty({tokens, in.heads, (angles + 15) / 16 * 16}, half);
   Tensor dx = places.dx.defined() ? places.dx
                                   : at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
   // The gradients of b and c, or parts of them to be summed.
@@ -154,8 +161,9 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     return at::empty({tokens, in.groups * splits * width}, half);
   };
   Tensor db = sums_of(places.db), dc = sums_of(places.dc);
-  Tensor states = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
-  Tensor dstates_of = at::empty_like(states), left = at::empty({chunks, in.heads}, single);
+  Tensor dstates_of = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
+  const Tensor states = kept[5].defined() ? kept[5] : at::empty_like(dstates_of);
+  Tensor left = at::empty({chunks, in.heads}, single);
   Tensor chunk_turning = at::empty({chunks, in.heads, angles}, single), dbias;
   if (turns) dbias = at::empty({chunks, in.heads, 2, in.rank, in.state}, single);
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
@@ -167,7 +175,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
                           pointer<__nv_bfloat16>(local),
-                          pointer<float>(dangle),
+                          pointer<__nv_bfloat16>(dangle),
                           pointer<float>(turning),
                           gradient_rows(dx, 2, 1),
                           pointer<__nv_bfloat16>(db),
@@ -200,12 +208,17 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     if (!place.defined())
       gradient = whole.view({tokens, in.groups, in.rank, in.state}).transpose(1, 2);
   };
+  auto sum_of = [&](const Tensor& parts) {
+    Tensor sum = at::empty(parts.sizes().slice(1), parts.options());
+    cuda::sum_rows(floats(parts), pointer<float>(sum), chunks, sum.numel(), stream);
+    return sum;
+  };
   variable_list result(INPUTS);
   result[X] = dx;
   over_heads(db, places.db, result[B]);
   over_heads(dc, places.dc, result[C]);
   if (turns) {
-    const Tensor bias = dbias.sum(0);
+    const Tensor bias = sum_of(dbias);
     result[B_BIAS] = bias.select(1, 0);
     result[C_BIAS] = bias.select(1, 1);
   }
@@ -216,7 +229,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   result[DECAY] = ddecay;
   result[WEIGHT] = dweight;
   result[GAMMA] = dgamma;
-  if (t[SKIP].defined()) result[SKIP] = dskip.sum(0);
+  if (t[SKIP].defined()) result[SKIP] = sum_of(dskip);
   result[INITIAL] = dinitial;
   return result;
 }
@@ -227,7 +240,7 @@ struct Scan : torch::autograd::Function<Scan> {
   // `present` tells which inputs `given` holds: autograd's lists know no absent tensors.
   static variable_list forward(AutogradContext* ctx, at::TensorList given, std::int64_t present,
                                const Tensor& items, const Tensor& first, std::int64_t chunks,
-                               bool keep) {
+                               bool keep, bool keep_within) {
     variable_list t(INPUTS);
     for (int i = 0, next = 0; i < INPUTS; ++i)
       if (present >> i & 1) t[i] = given[next++];
@@ -237,7 +250,7 @@ struct Scan : torch::autograd::Function<Scan> {
     for (int i = B_BIAS; i < INPUTS; ++i)
       if (t[i].defined()) t[i] = gates(t[i]);
     const at::OptionalDeviceGuard guard(t[X].device());
-    auto [y, last, saved] = scan_values(t, items, first, chunks, keep);
+    auto [y, last, saved] = scan_values(t, items, first, chunks, keep, keep_within);
     variable_list kept = t;
     kept.insert(kept.end(), {items, first});
     kept.insert(kept.end(), saved.begin(), saved.end());
@@ -261,12 +274,12 @@ struct Scan : torch::autograd::Function<Scan> {
     const Tensor dlast = keep && grads[1].defined() ? gates(grads[1]) : Tensor();
     const auto result = scan_gradients(t, kept[INPUTS], kept[INPUTS + 1],
                                        ctx->saved_data["chunks"].toInt(), saved, dy, dlast, {});
-    // One gradient for each present input, and none for the five other arguments.
+    // One gradient for each present input, and none for the six other arguments.
     const std::int64_t present = ctx->saved_data["present"].toInt();
     variable_list compact;
     for (int i = 0; i < INPUTS; ++i)
       if (present >> i & 1) compact.push_back(result[i]);
-    compact.resize(compact.size() + 5);
+    compact.resize(compact.size() + 6);
     return compact;
   }
 };
@@ -290,8 +303,11 @@ std::tuple<Tensor, Tensor> scan(const ScanTensors& in, const ScanPlan& plan, boo
       defined.push_back(given[i]);
       present |= std::int64_t{1} << i;
     }
+  // Where projections turn the gradients do not make states before chunks again.
+  bool gradients = false;
+  for (const Tensor& t : defined) gradients = gradients || t.requires_grad();
   auto out = Scan::apply(at::TensorList(defined), present, plan.items, plan.first_item, plan.chunks,
-                         keep);
+                         keep, in.theta && gradients && at::GradMode::is_enabled());
   return {out[0], out[1]};
 }
 

@@ -40,12 +40,14 @@ struct ScanRun {
   at::Tensor y, last;
   std::vector<at::Tensor> saved;  // SCAN_SAVED of them, for the gradients
 };
-constexpr int SCAN_SAVED = 5;
+constexpr int SCAN_SAVED = 6;
 
 // `t`: INPUTS tensors, undefined where absent; x, b and c bf16 with rows at multiples of 16
-// bytes, the rest fp32 and contiguous.
+// bytes, the rest fp32 and contiguous. `keep` asks for the last states, `keep_within` for the
+// states before every chunk, which the gradients then need not make again.
 ScanRun scan_values(const std::vector<at::Tensor>& t, const at::Tensor& items,
-                    const at::Tensor& first, std::int64_t chunks, bool keep);
+                    const at::Tensor& first, std::int64_t chunks, bool keep,
+                    bool keep_within);
 
 // Where gradients go, where they have a place: bf16, rows at multiples of 16 bytes.
 struct ScanPlaces {

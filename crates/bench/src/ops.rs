@@ -276,6 +276,7 @@ fn mamba3(m: &Maker, rank: i64) -> Op {
             delta: &t[6],
             log_decay: &-&t[6],
             trap: &t[7],
+            weights: None,
             skip: &t[8],
         };
         inputs.run(&layout, None, false).0.to_kind(t[0].kind())

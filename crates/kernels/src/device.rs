@@ -65,6 +65,7 @@ operators!(
     cistron_gated_norm,
     cistron_rotary,
     cistron_mamba2,
+    cistron_mamba3_gates,
     cistron_router,
     cistron_places,
     cistron_gather,

@@ -12,13 +12,13 @@
 
 mod scan;
 
-use std::f64::consts::TAU;
+use std::f64::consts::{PI, TAU};
 
 use tch::{Device, Kind, Tensor};
 
 pub use scan::{Scan, turn};
 
-use crate::{Layout, ssm, upload};
+use crate::{Layout, device, ssm, upload};
 
 /// Memory between two tokens: fp32, or fp64.
 #[derive(Debug)]
@@ -69,10 +69,86 @@ pub struct Inputs<'a> {
     pub delta: &'a Tensor,
     /// `a = Δ A ≤ 0`, like `delta`; its kind (fp32 or fp64) is that of the plain form.
     pub log_decay: &'a Tensor,
-    /// `λ` in (0, 1), like `delta`.
+    /// `λ` in (0, 1), like `delta`; not read where `weights` are given.
     pub trap: &'a Tensor,
+    /// `γ` and a token's weight in later states, for the layout that is run.
+    pub weights: Option<&'a [Tensor; 2]>,
     /// `D`: `[heads]`.
     pub skip: &'a Tensor,
+}
+
+/// What a mixer's projection holds of the gates of each packed token.
+#[derive(Debug, Clone, Copy)]
+pub struct RawGates<'a> {
+    /// `Δ`, `A` and `λ` by head, then `θ`: `[tokens, 3 heads + angles]`.
+    pub values: &'a Tensor,
+    /// Added to `Δ`: `[heads]`.
+    pub dt_bias: &'a Tensor,
+    /// Whether `A` grows as `1 + r` and falls as `1 / (1 - r)`; else it is a softplus.
+    pub heavy_tail: bool,
+    /// The least `A`.
+    pub floor: f64,
+}
+
+/// The gates as [`Inputs`] takes them.
+#[derive(Debug)]
+pub struct Gates {
+    /// `π tanh θ`.
+    pub theta: Tensor,
+    /// `softplus(Δ + dt_bias)`.
+    pub delta: Tensor,
+    /// `-Δ A`.
+    pub log_decay: Tensor,
+    /// `λ`, or what takes its place beside `weights`.
+    pub trap: Tensor,
+    /// Of a kernel alone.
+    pub weights: Option<[Tensor; 2]>,
+}
+
+impl RawGates<'_> {
+    /// The gates in fp32, or fp64 from fp64. For a layout one kernel each way makes them, in bf16
+    /// on CUDA.
+    pub fn run(&self, layout: Option<&Layout>) -> Gates {
+        if let Some(layout) =
+            layout.filter(|_| device::joinable(self.values) && self.values.kind() == Kind::BFloat16)
+        {
+            let inputs = [self.values, self.dt_bias, layout.positions()].map(Some);
+            let numbers = [i64::from(self.heavy_tail), self.floor.to_bits() as i64];
+            let [theta, delta, log_decay, gamma, weight] =
+                device::call(device::cistron_mamba3_gates, &inputs, &numbers);
+            return Gates {
+                theta,
+                delta,
+                log_decay,
+                trap: gamma.shallow_clone(),
+                weights: Some([gamma, weight]),
+            };
+        }
+        let kind = match self.values.kind() {
+            Kind::Double => Kind::Double,
+            _ => Kind::Float,
+        };
+        let heads = self.dt_bias.size()[0];
+        let angles = self.values.size()[1] - 3 * heads;
+        let values = self.values.to_kind(kind);
+        let mut parts = values.split_with_sizes([heads, heads, heads, angles].as_slice(), 1);
+        let theta = parts.remove(3).tanh() * PI;
+        let delta = (&parts[0] + self.dt_bias).softplus();
+        let rate = &parts[1];
+        let rate = if self.heavy_tail {
+            let below: Tensor = 1.0 / (1.0 - rate.clamp_max(0.0));
+            (rate + 1.0).where_self(&rate.ge(0.0), &below)
+        } else {
+            rate.softplus()
+        };
+        Gates {
+            theta,
+            log_decay: -(&delta * rate.clamp_min(self.floor)),
+            delta,
+            trap: parts[2].sigmoid(),
+            weights: None,
+        }
+    }
 }
 
 /// Halves of the channels `[…, n]`, (i, i + n / 2), as pairs of neighbours (2 i, 2 i + 1).
@@ -92,6 +168,17 @@ fn regroup(x: &Tensor, parts: [i64; 2]) -> Tensor {
     shape.pop();
     shape.extend(parts);
     x.reshape(shape).transpose(-1, -2).flatten(-2, -1)
+}
+
+/// `γ`, and each token's weight in later states, which has a part of the next one's `Δ`.
+pub fn weights(delta: &Tensor, trap: &Tensor, layout: &Layout) -> [Tensor; 2] {
+    let gamma = trap * delta;
+    let started = layout.positions().ne(0).unsqueeze(-1);
+    let ahead = ((delta - &gamma) * started)
+        .narrow(0, 1, layout.total() - 1)
+        .constant_pad_nd([0, 0, 0, 1]);
+    let weight = &gamma + ahead;
+    [gamma, weight]
 }
 
 /// Whether a kernel takes the scan of such `x` `[tokens, heads, rank, head_dim]`.
@@ -147,17 +234,17 @@ impl Inputs<'_> {
             let memory = initial.unwrap_or_else(|| self.nothing(layout.sequences()));
             return (x, keep.then_some(memory));
         }
-        let gamma = self.trap * self.delta;
-        let late = self.delta - &gamma;
-        // What the next token of the sequence adds to this one's weight.
-        let started = layout.positions().ne(0).unsqueeze(-1);
-        let ahead = (&late * started)
-            .narrow(0, 1, layout.total() - 1)
-            .constant_pad_nd([0, 0, 0, 1]);
-        let weight = &gamma + ahead;
+        let made;
+        let [gamma, weight] = match self.weights {
+            Some(weights) => weights,
+            None => {
+                made = weights(self.delta, self.trap, layout);
+                &made
+            }
+        };
         let start = initial
             .as_ref()
-            .map(|memory| self.start(memory, &late, layout));
+            .map(|memory| self.start(memory, gamma, layout));
         let states = self.b.size()[3];
         let angles = self.theta.size().last().copied().unwrap_or(0);
         let (y, last) = if self.theta.dim() == 2 && has_kernel(&x, states, angles) {
@@ -172,8 +259,8 @@ impl Inputs<'_> {
                     delta: self.delta,
                 }),
                 log_decay: self.log_decay,
-                weight: &weight,
-                gamma: &gamma,
+                weight,
+                gamma,
                 skip: Some(self.skip),
                 initial: start.as_ref(),
             };
@@ -189,8 +276,8 @@ impl Inputs<'_> {
                 theta: &pad(self.theta),
                 delta: &pad(self.delta),
                 log_decay: &pad(self.log_decay),
-                weight: &pad(&weight),
-                gamma: &pad(&gamma),
+                weight: &pad(weight),
+                gamma: &pad(gamma),
             };
             let (y, last) = scan.run(start.as_ref());
             let skipped = &x * self.skip.reshape([-1, 1, 1]);
@@ -207,11 +294,8 @@ impl Inputs<'_> {
     pub fn matrix(&self) -> Tensor {
         let kind = self.kind();
         let one = |t: &Tensor| t.to_kind(kind).unsqueeze(0);
-        let gamma = self.trap * self.delta;
-        let late = self.delta - &gamma;
-        let ahead = late
-            .narrow(0, 1, late.size()[0] - 1)
-            .constant_pad_nd([0, 0, 0, 1]);
+        let layout = Layout::new(&[self.x.size()[0]], self.x.device());
+        let [gamma, weight] = weights(self.delta, self.trap, &layout);
         let scan = Scan {
             x: &one(&self.ranks(self.x)),
             b: &one(self.b),
@@ -221,20 +305,21 @@ impl Inputs<'_> {
             theta: &one(self.theta),
             delta: &one(self.delta),
             log_decay: &one(self.log_decay),
-            weight: &one(&(&gamma + ahead)),
+            weight: &one(&weight),
             gamma: &one(&gamma),
         };
         scan.matrix().squeeze_dim(0)
     }
 
     /// What the first tokens find: the state with the last input's late part, at the angle zero.
-    fn start(&self, memory: &Memory, late: &Tensor, layout: &Layout) -> Tensor {
+    fn start(&self, memory: &Memory, gamma: &Tensor, layout: &Layout) -> Tensor {
         let rows = layout.lengths().len();
         let firsts: Vec<i64> = layout.offsets()[..rows]
             .iter()
             .map(|&start| start.min(layout.total() - 1))
             .collect();
-        let late = late.index_select(0, &upload(&firsts, late.device()));
+        let firsts = upload(&firsts, gamma.device());
+        let late = self.delta.index_select(0, &firsts) - gamma.index_select(0, &firsts);
         let input = self.ranks(&memory.v).transpose(-1, -2);
         let held = input.matmul(&memory.k.transpose(1, 2)) * late.unsqueeze(-1).unsqueeze(-1);
         turn(&(held + &memory.ssm), &-memory.angle.unsqueeze(2))

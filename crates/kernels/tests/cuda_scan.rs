@@ -3,6 +3,7 @@
 
 mod support;
 
+use cistron_kernels::mamba3::{RawGates, weights};
 use cistron_kernels::ssm::{Scan, Turn};
 use cistron_kernels::{Layout, conv, norm, rotary, swiglu};
 use support::{CUDA, HALF, Leaf, Limits, ROUNDED, SINGLE, check, leaf, no_device, random};
@@ -80,7 +81,18 @@ fn recurrence(t: &[Tensor], lengths: &[i64]) -> Vec<Tensor> {
     vec![Tensor::stack(&outputs, 0), Tensor::stack(&states, 0)]
 }
 
-fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
+/// The first `count` of `t`, decays, weights, gammas and deltas shifted by what follows: its
+/// gradients are sums over tokens, as those of biases and rates are.
+fn shifted(t: &[Tensor], count: usize) -> Vec<Tensor> {
+    let mut own: Vec<Tensor> = t[..count].iter().map(Tensor::shallow_clone).collect();
+    for (gate, shift) in [3, 4, 5, 11].iter().zip(&t[count..]) {
+        own[*gate] = &own[*gate] + shift;
+    }
+    own
+}
+
+/// With `sums`, of gradients of gates over tokens too, and without the room of a rounding.
+fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>, sums: bool) {
     let [heads, rank, head_dim, state] = sizes;
     let tokens: i64 = lengths.iter().sum();
     let delta = (random(&[tokens, heads]) - 3.5).exp();
@@ -109,7 +121,13 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
         leaves.push(leaf(&delta, SINGLE));
     }
     let layout = Layout::new(lengths, CUDA);
-    let fused = |t: &[Tensor]| {
+    let count = leaves.len();
+    let shifts = if sums { count / 4 + 1 } else { 0 };
+    leaves.extend(
+        (0..shifts).map(|_| leaf(&Tensor::zeros([heads], (Kind::Double, Device::Cpu)), SINGLE)),
+    );
+    let fused = |t: &[Tensor], keep: bool| {
+        let t = shifted(t, count);
         let scan = Scan {
             x: &t[0],
             b: &t[1],
@@ -126,21 +144,30 @@ fn check_scan(lengths: &[i64], sizes: [i64; 4], angles: Option<i64>) {
             skip: Some(&t[6]),
             initial: Some(&t[7]),
         };
-        let (y, last) = scan.run(&layout, true);
-        vec![y, last.expect("asked for")]
+        let (y, last) = scan.run(&layout, keep);
+        std::iter::once(y).chain(last).collect()
     };
-    check(
-        &format!("scan {lengths:?} {sizes:?} {angles:?}"),
-        &leaves,
-        // One rounding to bf16 is always allowed. In fp32 blocks take other operators.
-        &Limits {
-            single: f64::INFINITY,
-            fp32: 4e-3,
-            ..ROUNDED
-        },
-        &|t| recurrence(t, lengths),
-        &fused,
-    );
+    for keep in [true, false] {
+        if !keep && (sums || tokens == 1) {
+            continue; // of one token nothing would depend on the weight
+        }
+        check(
+            &format!("scan {lengths:?} {sizes:?} {angles:?} {keep}"),
+            &leaves,
+            // One rounding to bf16 is allowed, but for sums. In fp32 blocks take other operators.
+            &Limits {
+                single: f64::INFINITY,
+                fp32: if sums { ROUNDED.fp32 } else { 4e-3 },
+                ..ROUNDED
+            },
+            &|t| {
+                let mut outputs = recurrence(&shifted(t, count), lengths);
+                outputs.truncate(1 + usize::from(keep));
+                outputs
+            },
+            &|t| fused(t, keep),
+        );
+    }
 }
 
 #[test]
@@ -150,13 +177,60 @@ fn scans_are_the_recurrence() {
     }
     tch::manual_seed(1);
     for lengths in [vec![1], vec![64], vec![0, 65, 3], vec![300, 1, 63]] {
-        check_scan(&lengths, [3, 1, 64, 128], None);
-        check_scan(&lengths, [2, 1, 32, 64], None);
-        check_scan(&lengths, [3, 1, 64, 128], Some(32));
-        check_scan(&lengths, [2, 1, 64, 64], Some(32));
+        check_scan(&lengths, [3, 1, 64, 128], None, false);
+        check_scan(&lengths, [2, 1, 32, 64], None, false);
+        check_scan(&lengths, [3, 1, 64, 128], Some(32), false);
+        check_scan(&lengths, [2, 1, 64, 64], Some(32), false);
     }
     for rank in [2, 4, 8] {
-        check_scan(&[33, 1, 20], [2, rank, 64, 128], Some(32));
+        check_scan(&[33, 1, 20], [2, rank, 64, 128], Some(32), false);
+    }
+    // Of many heads, since sums over tokens nearly cancel in some.
+    check_scan(&[1, 131, 20], [16, 1, 64, 128], None, true);
+    for rank in [1, 2, 4, 8] {
+        check_scan(&[1, 131, 20], [16, rank, 64, 128], Some(32), true);
+    }
+}
+
+#[test]
+fn gates_of_mamba3_are_the_plain_form() {
+    if no_device() {
+        return;
+    }
+    tch::manual_seed(4);
+    for (lengths, heads, angles) in [
+        (vec![1], 1, 3),
+        (vec![0, 70, 3, 900], 9, 32),
+        (vec![5], 2, 0),
+    ] {
+        let tokens = lengths.iter().sum();
+        let leaves = [
+            leaf(&(random(&[tokens, 3 * heads + angles]) * 2.0), HALF),
+            leaf(&random(&[heads]), SINGLE),
+        ];
+        for heavy_tail in [false, true] {
+            let run = |t: &[Tensor], fused: bool| {
+                let layout = Layout::new(&lengths, t[0].device());
+                let gates = RawGates {
+                    values: &t[0],
+                    dt_bias: &t[1],
+                    heavy_tail,
+                    floor: 0.25,
+                };
+                let gates = gates.run(fused.then_some(&layout));
+                let [gamma, weight] = gates
+                    .weights
+                    .unwrap_or_else(|| weights(&gates.delta, &gates.trap, &layout));
+                vec![gates.theta, gates.delta, gates.log_decay, gamma, weight]
+            };
+            check(
+                &format!("gates {lengths:?} {heads} {angles} {heavy_tail}"),
+                &leaves,
+                &ROUNDED,
+                &|t| run(t, false),
+                &|t| run(t, true),
+            );
+        }
     }
 }
 

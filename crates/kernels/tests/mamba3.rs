@@ -114,6 +114,7 @@ impl Case {
             delta: &t[7],
             log_decay: &t[8],
             trap: &t[9],
+            weights: None,
             skip: &t[10],
         }
     }

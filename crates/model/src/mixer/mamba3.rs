@@ -4,9 +4,9 @@
 pub mod exchange;
 pub mod parity;
 
-use std::f64::consts::PI;
-
-use cistron_kernels::mamba3::{Inputs, Memory, halves_of_pairs, has_kernel, pairs_of_halves};
+use cistron_kernels::mamba3::{
+    Gates, Inputs, Memory, RawGates, halves_of_pairs, has_kernel, pairs_of_halves,
+};
 use cistron_kernels::norm::rms_norm;
 use cistron_kernels::swiglu::gated_linear;
 use cistron_kernels::{Layout, Packed, linear, step};
@@ -42,10 +42,7 @@ struct Projected {
     c: Tensor,
     b_bias: Tensor,
     c_bias: Tensor,
-    theta: Tensor,
-    delta: Tensor,
-    log_decay: Tensor,
-    trap: Tensor,
+    gates: Gates,
 }
 
 /// The precision of gates and of the plain form: fp64 stays, all else is fp32.
@@ -79,9 +76,10 @@ impl Mamba3 {
         &self.shape
     }
 
-    /// The parts of the in-projection `[tokens, …]`: z, x, B, C, Δ, A, λ and θ.
+    /// The parts of the in-projection `[tokens, …]`: z, x, B, C, and Δ, A, λ and θ as one.
     fn split(&self, u: &Tensor) -> Vec<Tensor> {
-        let mut widths = self.shape.widths().to_vec();
+        let [z, x, b, c, gates @ ..] = self.shape.widths();
+        let mut widths = vec![z, x, b, c, gates.iter().sum()];
         // Rows of a product start at multiples of 16 bytes, or matrix units fall back to
         // narrow loads and kernels to copies.
         let spare = (8 - widths.iter().sum::<i64>() % 8) % 8;
@@ -104,12 +102,12 @@ impl Mamba3 {
         }
     }
 
-    fn project(&self, u: &Tensor) -> Projected {
+    fn project(&self, u: &Tensor, layout: Option<&Layout>) -> Projected {
         let shape = &self.shape;
         let mut parts = self.split(u);
-        parts.truncate(8);
-        let [z, x, b, c, dt, rate, trap, theta]: [Tensor; 8] =
-            parts.try_into().expect("eight widths make eight parts");
+        parts.truncate(5);
+        let [z, x, b, c, gates]: [Tensor; 5] =
+            parts.try_into().expect("five widths make five parts");
         let exact = exact(u.kind());
         let x = x.reshape([-1, shape.heads, shape.head_dim]);
         let ranks = x.unsqueeze(2).expand([-1, -1, shape.rank, -1], false);
@@ -125,26 +123,20 @@ impl Mamba3 {
             let t = t.reshape([-1, shape.rank, shape.groups, shape.states]);
             self.paired(&rms_norm(&t.to_kind(kind), norm))
         };
-        let [dt, rate, trap, theta] = [dt, rate, trap, theta].map(|t| t.to_kind(exact));
-        let delta = (dt + &self.dt_bias).softplus();
-        let rate = match shape.activation {
-            DecayActivation::Softplus => rate.softplus(),
-            DecayActivation::HeavyTail => {
-                let below: Tensor = 1.0 / (1.0 - rate.clamp_max(0.0));
-                (&rate + 1.0).where_self(&rate.ge(0.0), &below)
-            }
+        let gates = RawGates {
+            values: &gates,
+            dt_bias: &self.dt_bias,
+            heavy_tail: shape.activation == DecayActivation::HeavyTail,
+            floor: shape.floor,
         };
         Projected {
             b: project(&b, &self.b_norm),
             c: project(&c, &self.c_norm),
             b_bias: self.paired(&self.b_bias),
             c_bias: self.paired(&self.c_bias),
-            theta: theta.tanh() * PI,
-            log_decay: -(&delta * rate.clamp_min(shape.floor)),
-            trap: trap.sigmoid(),
+            gates: gates.run(layout.filter(|_| kind == u.kind())),
             x: x.to_kind(kind),
             z,
-            delta,
         }
     }
 
@@ -156,10 +148,11 @@ impl Mamba3 {
             c: &projected.c,
             b_bias: &projected.b_bias,
             c_bias: &projected.c_bias,
-            theta: &projected.theta,
-            delta: &projected.delta,
-            log_decay: &projected.log_decay,
-            trap: &projected.trap,
+            theta: &projected.gates.theta,
+            delta: &projected.gates.delta,
+            log_decay: &projected.gates.log_decay,
+            trap: &projected.gates.trap,
+            weights: projected.gates.weights.as_ref(),
             skip: &self.d,
         }
     }
@@ -222,7 +215,7 @@ impl Mamba3 {
         initial: Option<&Memory>,
         keep: bool,
     ) -> (Tensor, Option<Memory>) {
-        let projected = self.project(u);
+        let projected = self.project(u, Some(layout));
         let initial = initial.map(|memory| self.regrouped(memory, pairs_of_halves));
         let (y, memory) = self.inputs(&projected).run(layout, initial.as_ref(), keep);
         let memory = memory.map(|memory| self.regrouped(&memory, halves_of_pairs));
@@ -302,12 +295,12 @@ impl Mamba3 {
     /// `[heads * rank², length, length]`: what the scan does to x, without the skip; one matrix
     /// for each head, rank of the output and rank of the input.
     pub fn matrix(&self, u: &Tensor) -> Tensor {
-        self.inputs(&self.project(u)).matrix()
+        self.inputs(&self.project(u, None)).matrix()
     }
 
     /// Output `[length, width]` from the matrix.
     pub fn apply_matrix(&self, matrix: &Tensor, u: &Tensor) -> Tensor {
-        let projected = self.project(u);
+        let projected = self.project(u, None);
         let (rank, length) = (self.shape.rank, u.size()[0]);
         let x = projected.x.to_kind(matrix.kind()).unsqueeze(2);
         let x = match &self.mimo {

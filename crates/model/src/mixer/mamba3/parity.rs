@@ -235,6 +235,7 @@ impl Recurrence {
             delta: &cut(&self.delta),
             log_decay: &cut(&self.log_decay),
             trap: &cut(&self.trap),
+            weights: None,
             skip: &self.skip,
         };
         let (y, memory) = inputs.run(&layout, initial, true);
