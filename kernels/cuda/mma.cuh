@@ -261,8 +261,6 @@ __device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4], 
 
 // The asynchronous product of a warpgroup's 64 rows, on sm_90a.
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-constexpr bool WARPGROUPS = true;
-
 template <bool TA, bool TB>
 __device__ __forceinline__ void multiply_async(float (&c)[4][4], uint64_t a, uint64_t b) {
   asm volatile(
@@ -344,7 +342,6 @@ __device__ __forceinline__ void stores_done() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 #else
-constexpr bool WARPGROUPS = false;
 template <int PENDING, int F>
 __device__ __forceinline__ void products_wait(float (&)[F][4]) {}
 __device__ __forceinline__ void stores_done() {}

@@ -53,23 +53,6 @@ __device__ __forceinline__ void prefetch_tile(const ScanRows& rows, int64_t head
              (threadIdx.x % lines) * 64);
 }
 
-template <int W, int R>
-__device__ __forceinline__ void store_tile(const bf16* tile, const ScanGradientRows& rows,
-                                           int64_t head, int64_t token, int tokens) {
-  constexpr int pieces = W / 8, step = THREADS / pieces;
-  const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
-  bf16* to = rows.data + head * rows.head + (token + row / R) * rows.token + (row % R) * rows.rank +
-             piece * 8;
-  const int64_t stride = (step / R) * rows.token;
-  const bf16* from = tile + at<W>(row, piece * 8);
-#pragma unroll
-  for (int i = 0; i < ROWS / step; ++i) {
-    if ((row + i * step) / R < tokens)
-      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from + i * step * PITCH<W>);
-    to += stride;
-  }
-}
-
 // Copies the decays and weights of a chunk. Rows past the last token repeat its decay and
 // have no weight.
 template <int R>
@@ -318,27 +301,6 @@ __device__ __forceinline__ void product(float (&c)[F][4], const A& left, const B
   products_wait<0>(c);
 }
 
-// to = from, each row times by(row); both may be the same tile.
-template <int W, typename G>
-__device__ __forceinline__ void scale_tile(bf16* to, const bf16* from, G&& by) {
-  constexpr int pieces = W / 8, step = THREADS / pieces;
-  const int row = threadIdx.x / pieces, offset = at<W>(row, (threadIdx.x % pieces) * 8);
-#pragma unroll
-  for (int i = 0; i < ROWS / step; ++i) {
-    const float scale = by(row + i * step);
-    uint4 v = *reinterpret_cast<const uint4*>(from + offset + i * step * PITCH<W>);
-    auto times = [&](uint32_t& pair) {
-      const float2 value = unpack(pair);
-      pair = pack(value.x * scale, value.y * scale);
-    };
-    times(v.x);
-    times(v.y);
-    times(v.z);
-    times(v.w);
-    *reinterpret_cast<uint4*>(to + offset + i * step * PITCH<W>) = v;
-  }
-}
-
 // Of four fragments a lane holds a pair each; afterwards the lanes of a row hold one whole
 // fragment each, that of their own number.
 __device__ __forceinline__ uint4 gather(const uint32_t (&w)[4]) {
@@ -466,11 +428,8 @@ struct Part {
 #pragma unroll
       for (int i = 0; i < 4; ++i) value[f][i] = 0;
   }
-  // Adds the product over `K` terms, of which those before `first` or from `last` on are zero.
-  template <int K, typename A, typename B>
-  __device__ __forceinline__ void add(const A& left, const B& right, int first = 0, int last = K) {
-    product<64, K>(value, left, right, first, last);
-  }
+  // Starts to add the product over `K` terms, of which those before `first` or from `last` on are
+  // zero.
   template <int K, typename A, typename B>
   __device__ __forceinline__ void begin(const A& left, const B& right, int first = 0,
                                         int last = K) {

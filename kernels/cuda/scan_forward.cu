@@ -4,29 +4,29 @@
 
 namespace cistron::cuda {
 
-// Sums of the log-decays within each chunk: a block a chunk, a warp a head in turn, a lane two
-// tokens.
-__global__ void __launch_bounds__(256) sum_decays(ScanInputs in, ScanSaved saved, int chunk,
-                                                  int per_item) {
-  const ScanItem item = in.item[blockIdx.x / per_item];
-  const int lane = threadIdx.x & 31;
-  for (int first = blockIdx.x % per_item * chunk; first < item.tokens; first += per_item * chunk) {
+// Sums of the log-decays within each chunk: a thread a chunk and head of one item.
+__global__ void __launch_bounds__(128) sum_decays(ScanInputs in, ScanSaved saved, int chunk) {
+  const ScanItem item = in.item[blockIdx.x];
+  const int chunks = (item.tokens + chunk - 1) / chunk;
+  for (int index = threadIdx.x + 128 * blockIdx.y; index < chunks * in.heads;
+       index += 128 * gridDim.y) {
+    const int first = index / in.heads * chunk;
     const int tokens = item.tokens - first < chunk ? item.tokens - first : chunk;
-    for (int head = threadIdx.x >> 5; head < in.heads; head += 8) {
-      const int64_t start = (item.start + first + 2 * lane) * in.heads + head;
-      const bool two = 2 * lane + 1 < tokens;
-      const float low = 2 * lane < tokens ? in.log_decay[start] * 1.4426950408889634f : 0.0f;
-      const float high = two ? in.log_decay[start + in.heads] * 1.4426950408889634f : 0.0f;
-      float sum = low + high;
+    const int64_t start = (item.start + first) * in.heads + index % in.heads;
+    const float* from = in.log_decay + start;
+    float* to = saved.sums + start;
+    constexpr int AHEAD = 8;
+    float sum = 0;
+    for (int t = 0; t < tokens; t += AHEAD) {
+      float value[AHEAD];
 #pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const float before = __shfl_up_sync(~0u, sum, step);
-        if (lane >= step) sum += before;
+      for (int j = 0; j < AHEAD; ++j)
+        value[j] = t + j < tokens ? from[static_cast<int64_t>(t + j) * in.heads] : 0.0f;
+#pragma unroll
+      for (int j = 0; j < AHEAD; ++j) {
+        sum += value[j] * 1.4426950408889634f;
+        if (t + j < tokens) to[static_cast<int64_t>(t + j) * in.heads] = sum;
       }
-      const float before = __shfl_up_sync(~0u, sum, 1);
-      const float after = lane > 0 ? before + low : low;
-      if (2 * lane < tokens) saved.sums[start] = after;
-      if (two) saved.sums[start + in.heads] = after + high;
     }
   }
 }
@@ -299,9 +299,10 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
          cudaStream_t stream) {
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   if (in.items > 0) {
-    const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
-    sum_decays<<<static_cast<unsigned>(in.items * per_item), 256, 0, stream>>>(
-        in, saved, chunk_tokens<R>(), per_item);
+    const int64_t chunks_each = (in.chunks + in.items - 1) / in.items;
+    const dim3 grid(static_cast<unsigned>(in.items),
+                    static_cast<unsigned>((chunks_each * in.heads + 127) / 128));
+    sum_decays<<<grid, 128, 0, stream>>>(in, saved, chunk_tokens<R>());
     CISTRON_LAUNCH_CHECK("sum_decays");
   }
   if (in.items > 0) {

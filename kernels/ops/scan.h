@@ -38,9 +38,8 @@ enum ScanInput { X, B, C, B_BIAS, C_BIAS, THETA, DELTA, DECAY, WEIGHT, GAMMA, SK
 
 struct ScanRun {
   at::Tensor y, last;
-  std::vector<at::Tensor> saved;  // SCAN_SAVED of them, for the gradients
+  std::vector<at::Tensor> saved;  // for the gradients
 };
-constexpr int SCAN_SAVED = 6;
 
 // `t`: INPUTS tensors, undefined where absent; x, b and c bf16 with rows at multiples of 16
 // bytes, the rest fp32 and contiguous. `keep` asks for the last states, `keep_within` for the
