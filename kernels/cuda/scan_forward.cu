@@ -336,7 +336,7 @@ bool scan_supported(int head_dim, int state, int rank, int angles) {
   int device = 0, shared = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return shared >= 136 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
+  return shared >= 143 * 1024 && dispatch(head_dim, state, rank, angles >= 0, [](auto) {});
 }
 
 void scan_forward(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
