@@ -101,15 +101,6 @@ pub struct ScorerArg {
 }
 
 impl ScorerArg {
-    /// What a score's description says of relatives.
-    pub fn said(&self) -> String {
-        match self.relatives.len() {
-            0 => String::new(),
-            1 => ", with a relative".to_owned(),
-            n => format!(", with {n} relatives"),
-        }
-    }
-
     /// Starts the model, to read `genome`; also what outputs say of it.
     pub fn start(
         &self,
@@ -138,7 +129,7 @@ impl ScorerArg {
         }
         let relatives = Relatives::of(contigs)?;
         let provenance = format!("{provenance};relatives={}", said.join(","));
-        Ok((engine.with_relatives(Some(relatives)), provenance))
+        Ok((engine.with_relatives(relatives), provenance))
     }
 }
 

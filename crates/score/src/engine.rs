@@ -79,8 +79,14 @@ impl Engine {
 
     /// Lets related genomes take part in all log-likelihoods.
     #[must_use]
-    pub fn with_relatives(self, relatives: Option<Relatives>) -> Self {
+    pub fn with_relatives(self, relatives: Relatives) -> Self {
+        let relatives = Some(relatives);
         Self { relatives, ..self }
+    }
+
+    /// Whether related genomes take part.
+    pub fn has_relatives(&self) -> bool {
+        self.relatives.is_some()
     }
 
     /// How the model sees bases.

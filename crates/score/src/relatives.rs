@@ -47,21 +47,16 @@ impl Relatives {
             return Err(ScoreError::Setting(problem.into()));
         }
         let bits = codes.len().ilog2().clamp(8, 24);
-        let mut index = Self {
-            codes,
-            starts: vec![0; (1 << bits) + 1],
-            places: Vec::new(),
-            shift: u64::BITS - bits,
-        };
+        let shift = u64::BITS - bits;
         let seeds = || {
             let mut words = Words::default();
-            (0u32..).zip(&index.codes).filter_map(move |(at, &code)| {
+            (0u32..).zip(&codes).filter_map(move |(at, &code)| {
                 words.push(code);
                 let (seed, _) = words.seeds()?;
-                Some((bucket(seed, index.shift), at + 1 - SPAN as u32))
+                Some((bucket(seed, shift), at + 1 - SPAN as u32))
             })
         };
-        let mut starts = vec![0u32; index.starts.len()];
+        let mut starts = vec![0u32; (1 << bits) + 1];
         seeds().for_each(|(bucket, _)| starts[bucket + 1] += 1);
         for i in 1..starts.len() {
             starts[i] += starts[i - 1];
@@ -72,8 +67,12 @@ impl Relatives {
             places[next[bucket] as usize] = place;
             next[bucket] += 1;
         }
-        (index.starts, index.places) = (starts, places);
-        Ok(index)
+        Ok(Self {
+            codes,
+            starts,
+            places,
+            shift,
+        })
     }
 
     /// First bases of where `seed` lies.

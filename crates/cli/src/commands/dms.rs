@@ -152,9 +152,8 @@ pub fn run(global: &Global, command: &Dms) -> anyhow::Result<()> {
     thin(&mut measured, command.max_variants);
     let wild = Wild::resolve(command, &measured)?;
     wild.log();
-    let (engine, model) = command.model.start(global, device, None)?;
+    let (engine, model) = command.model.start(global, device, wild.genome.as_ref())?;
     let (frame, said) = command.frame.resolve(super::score::GRID, &engine);
-    let said = said + &command.model.said();
     tracing::info!("{said}");
     let placed = wild.placed(&engine, &frame);
     let scored = match &wild.target {

@@ -74,7 +74,6 @@ pub fn run(global: &Global, command: &Saturate) -> anyhow::Result<()> {
     }
     let (engine, _) = command.model.start(global, device, Some(&genome))?;
     let (frame, said) = command.frame.resolve(command.grid, &engine);
-    let said = said + &command.model.said();
     tracing::info!("{said}");
     let mut table = Table::create(&command.output)?;
     let sizes: Vec<ContigSize> = genome

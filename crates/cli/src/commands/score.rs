@@ -125,7 +125,12 @@ impl FrameArg {
             grid: grid as usize,
             strands,
         };
-        let said = format!("windows of {context} bases{shared}, {counted}, {said}");
+        let relatives = if engine.has_relatives() {
+            ", with relatives"
+        } else {
+            ""
+        };
+        let said = format!("windows of {context} bases{shared}, {counted}, {said}{relatives}");
         (frame, said)
     }
 }

@@ -234,7 +234,6 @@ pub fn run(global: &Global, command: Vcf) -> anyhow::Result<()> {
     )?;
     let (engine, model) = command.model.start(global, device, Some(&genome))?;
     let (frame, said) = command.frame.resolve(command.grid, &engine);
-    let said = said + &command.model.said();
     let reference = format!("{};sha256={}", command.fasta.display(), genome.digest());
     let typed = match command.shard {
         None => command_line(),

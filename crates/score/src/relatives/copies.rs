@@ -168,19 +168,19 @@ impl Copy {
 /// The latest bases.
 #[derive(Debug, Clone)]
 struct Recent {
-    codes: [u8; 64],
+    codes: [u8; HISTORY],
     length: usize,
 }
 
 impl Recent {
     fn push(&mut self, code: u8) {
-        self.codes[self.length % 64] = code;
+        self.codes[self.length % HISTORY] = code;
         self.length += 1;
     }
 
     /// The base `i` before the next one, 1 being the last.
     fn back(&self, i: usize) -> u8 {
-        self.codes[(self.length - i) % 64]
+        self.codes[(self.length - i) % HISTORY]
     }
 }
 
@@ -197,7 +197,7 @@ impl Default for Copies {
         Self {
             words: Words::default(),
             recent: Recent {
-                codes: [OTHER; 64],
+                codes: [OTHER; HISTORY],
                 length: 0,
             },
             followed: Vec::with_capacity(MOST),

@@ -90,7 +90,7 @@ fn a_change_costs_most_where_relatives_agree() {
 fn branches_are_read_as_the_whole_sequences_are() {
     let bases = letters(700, 1);
     let other = silent(&bases, 2);
-    let engine = engine().with_relatives(Some(relatives(&[&other])));
+    let engine = engine().with_relatives(relatives(&[&other]));
     let tail = [&bases[300..364], b"GATTACA", &bases[371..420]].concat();
     let branch = Branch {
         prefix: bases[..300].to_vec(),
