@@ -70,9 +70,10 @@ __global__ void __launch_bounds__(THREADS, 3)
     });
     if (TURN) {
       Angles<N, R, MOST> angles;
+      const RowBias<N, R> bias(bias_of(in.c_bias, head, R * N));
       angles.sum(*stage.turns, stage.theta, in.angles);
-      rotate_tiles<N, R, false>(stage.wide, bias_of(back ? in.c_bias : in.b_bias, head, R * N),
-                                nullptr, nullptr, angles, in.angles, nullptr, TABLE<N>, by);
+      rotate_tiles<N, R, false>(stage.wide, bias, nullptr, bias, angles, in.angles, nullptr,
+                                TABLE<N>, by);
       stores_done();
       __syncthreads();
     }
@@ -344,15 +345,15 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                    tokens);
         copies_commit();
       }
-      load_tile<P, R>(v, in.x, head, token, tokens);
-      load_tile<P, R>(o, grad.dy, head, token, tokens);
+      load_tile<P, R, !TURN>(v, in.x, head, token, tokens);
+      load_tile<P, R, !TURN>(o, grad.dy, head, token, tokens);
       load_gates<R>(gates, in, saved.sums, head, token, tokens);
       const int64_t state = (chunk * in.heads + head) * (P * N);
 #pragma unroll
       for (int i = 0; i < P * N; i += THREADS * 8) {
         const int at = i + threadIdx.x * 8;
-        copy_async(s + at, grad.states + state + at, true);
-        copy_async(ds + at, grad.dstates_of + state + at, true);
+        copy_async<!TURN>(s + at, grad.states + state + at, true);
+        copy_async<!TURN>(ds + at, grad.dstates_of + state + at, true);
       }
     };
     __syncthreads();
@@ -433,7 +434,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       }
       load(head);
       if (head > split * each) finish(head - 1);
-      if (head + 1 < (split + 1) * each) {
+      if (!TURN && head + 1 < (split + 1) * each) {
         prefetch_tile<P, R>(in.x, head + 1, token, tokens);
         prefetch_tile<P, R>(grad.dy, head + 1, token, tokens);
         const int64_t state = (chunk * in.heads + head + 1) * (P * N) + threadIdx.x % 128 * 64;
@@ -450,13 +451,13 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       const float left_of_item = grad.left[chunk * in.heads + head];
       if (TURN) {
         // Rows turn while the rest comes.
+        const RowBias<N, R> c_bias(bias_of(in.c_bias, head, R * N));
+        const RowBias<N, R> b_bias(bias_of(in.b_bias, head, R * N));
         copies_done<1>();
         __syncthreads();
         Angles<N, R, MOST> angles;
         angles.sum(turns, theta, in.angles);
-        rotate_tiles<N, R, true>(q, bias_of(in.c_bias, head, R * N), k,
-                                 bias_of(in.b_bias, head, R * N), angles, in.angles, table,
-                                 room.pitch);
+        rotate_tiles<N, R, true>(q, c_bias, k, b_bias, angles, in.angles, table, room.pitch);
       } else {
         __syncwarp();  // or loads move behind the wait
       }
@@ -701,11 +702,11 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
                 }
                 const int row = mine + 8 * h;
                 if ((lane >> 2) % R == 0 && row < tokens * R)
-                  *reinterpret_cast<uint2*>(grad.dangle +
-                                            ((token + row / R) * in.heads + head) *
-                                                angle_pitch(in.angles) +
-                                            16 * c + 4 * (lane & 3)) =
-                      make_uint2(pack(sum[0], sum[1]), pack(sum[2], sum[3]));
+                  __stcs(reinterpret_cast<uint2*>(
+                             grad.dangle +
+                             ((token + row / R) * in.heads + head) * angle_pitch(in.angles) +
+                             16 * c + 4 * (lane & 3)),
+                         make_uint2(pack(sum[0], sum[1]), pack(sum[2], sum[3])));
               }
             }
           }
@@ -746,91 +747,84 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   }
 }
 
-// Sums eight values over all lanes; each lane ends with the sum of number lane / 4.
-__device__ __forceinline__ float sum_eight(float (&value)[8]) {
-  sum_columns(value);
-  float sum = value[0];
-  sum += __shfl_xor_sync(~0u, sum, 2);
-  return sum + __shfl_xor_sync(~0u, sum, 1);
-}
-
 // Gradients of theta and of delta through the angles: what is turned at a token or later, summed
-// from the end of the block's `rank` chunks, that is ROWS tokens; what turns over that end is
-// there. A warp a head, a lane the pairs lane, lane + 32, ...
+// from the end of `rank` chunks, that is ROWS tokens; what turns over that end is there. A warp has
+// eight heads, each in four lanes of eight pairs, as chunk_gradients orders them.
 template <int PAIRS>
-__global__ void __launch_bounds__(32 * SCAN_HEADS) turn_gradients(
-    ScanInputs in, ScanGradients grad, int per_item, int parts_of_end) {
-  constexpr int AHEAD = 8;
-  static_assert(AHEAD == SCAN_HEADS, "each warp sums the heads of one token");
-  __shared__ float parts[2][SCAN_HEADS][AHEAD][32 * PAIRS];
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int head = blockIdx.y * SCAN_HEADS + warp;
+__global__ void __launch_bounds__(32) turn_gradients(ScanInputs in, ScanGradients grad,
+                                                     int per_item, int parts_of_end) {
+  constexpr int AHEAD = 4;
+  static_assert(SCAN_HEADS == 8);
+  const int lane = threadIdx.x, pitch = angle_pitch(in.angles);
+  const int head = blockIdx.y * SCAN_HEADS + lane / 4, place = lane % 4 * 8;
+  auto pair_of = [&](int k, int i) {
+    return 32 * k + (place & 16) + 4 * (i & 3) + (place & 8) / 4 + i / 4;
+  };
   const bool works = head < in.heads;
   const int64_t number = blockIdx.x / per_item;
   const ScanItem item = in.item[number];
   const int chunks = (item.tokens - 1) / (ROWS / in.rank) + 1;
-  int side = 0;
   for (int first = blockIdx.x % per_item * ROWS; first < item.tokens; first += per_item * ROWS) {
     const int end = item.tokens - first < ROWS ? item.tokens : first + ROWS;
-    float sum[PAIRS];
+    float sum[PAIRS][8];
+    const int next = first / ROWS * in.rank + in.rank;
+    const bool within = next < chunks;
+    const float* from =
+        within ? grad.chunk_turning + ((item.chunk + next) * int64_t{in.heads} + head) * in.angles
+               : grad.turning + (number * in.heads + head) * parts_of_end * in.angles;
 #pragma unroll
-    for (int k = 0; k < PAIRS; ++k) {
-      const int pair = lane + 32 * k;
-      sum[k] = 0;
-      if (!works || pair >= in.angles) continue;
-      const int next = first / ROWS * in.rank + in.rank;
-      if (next < chunks) {
-        const int64_t place = (item.chunk + next) * int64_t{in.heads} + head;
-        sum[k] = grad.chunk_turning[place * in.angles + pair];
-        continue;
+    for (int k = 0; k < PAIRS; ++k)
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        sum[k][i] = 0;
+        if (!works || pair_of(k, i) >= in.angles) continue;
+        for (int part = 0; part < (within ? 1 : parts_of_end); ++part)
+          sum[k][i] += from[part * in.angles + pair_of(k, i)];
       }
-      const float* end = grad.turning + (number * in.heads + head) * parts_of_end * in.angles + pair;
-      for (int part = 0; part < parts_of_end; ++part) sum[k] += end[part * in.angles];
-    }
-    for (int last = end - 1; last >= first; last -= AHEAD, side ^= 1) {
-      float change[AHEAD][PAIRS], theta[AHEAD][PAIRS], delta[AHEAD], along[AHEAD];
-      const int64_t row = (item.start + last) * in.heads + head;
-      const float* deltas = in.delta + row;
-      const bf16* changes =
-          grad.dangle + row * angle_pitch(in.angles) + (lane & 16) + (lane & 3) * 4 + (lane & 15) / 4;
-      const float* thetas = in.theta + (item.start + last) * in.angles + lane;
+    for (int last = end - 1; last >= first; last -= AHEAD) {
+      uint4 changes[AHEAD][PAIRS];
+      float theta[AHEAD][PAIRS][8], delta[AHEAD];
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
         const bool valid = last - j >= first && works;
-        delta[j] = valid ? *deltas : 0.0f;
+        const int64_t token = item.start + last - j;
+        delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
-          const bool here = valid && lane + 32 * k < in.angles;
-          change[j][k] = here ? __bfloat162float(changes[32 * k]) : 0.0f;
-          theta[j][k] = here ? thetas[32 * k] : 0.0f;
+          changes[j][k] = valid && 32 * k + place < pitch
+                              ? __ldcs(reinterpret_cast<const uint4*>(
+                                    grad.dangle + (token * in.heads + head) * pitch + 32 * k + place))
+                              : make_uint4(0, 0, 0, 0);
+#pragma unroll
+          for (int i = 0; i < 8; ++i)
+            theta[j][k][i] = valid && pair_of(k, i) < in.angles
+                                 ? in.theta[token * in.angles + pair_of(k, i)]
+                                 : 0.0f;
         }
-        deltas -= in.heads;
-        changes -= in.heads * angle_pitch(in.angles);
-        thetas -= in.angles;
       }
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
-        along[j] = 0;
+        const int64_t token = item.start + last - j;
+        float along = 0;
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
-          sum[k] += change[j][k];
-          along[j] = fmaf(sum[k], theta[j][k], along[j]);
-          parts[side][warp][j][lane + 32 * k] = sum[k] * delta[j];
+          const uint32_t words[4] = {changes[j][k].x, changes[j][k].y, changes[j][k].z,
+                                     changes[j][k].w};
+          float by_pair[8];
+#pragma unroll
+          for (int i = 0; i < 8; ++i) {
+            const float2 two = unpack(words[i / 2]);
+            sum[k][i] += i % 2 ? two.y : two.x;
+            along = fmaf(sum[k][i], theta[j][k][i], along);
+            by_pair[i] = sum[k][i] * delta[j];
+          }
+          sum_columns(by_pair);  // over the heads
+          const int pair = pair_of(k, lane / 4);
+          if (last - j >= first && pair < in.angles)
+            grad.dtheta[(blockIdx.y * in.tokens + token) * in.angles + pair] = by_pair[0];
         }
-      }
-      const float whole = sum_eight(along);
-      const int back = lane >> 2;
-      if ((lane & 3) == 0 && last - back >= first && works)
-        grad.ddelta[row - back * in.heads] = whole;
-      __syncthreads();
-#pragma unroll
-      for (int k = 0; k < PAIRS; ++k) {
-        const int pair = lane + 32 * k;  // of the token that is this warp's in turn
-        if (last - warp < first || pair >= in.angles) continue;
-        float total = 0;
-#pragma unroll
-        for (int w = 0; w < SCAN_HEADS; ++w) total += parts[side][w][warp][pair];
-        grad.dtheta[(blockIdx.y * in.tokens + item.start + last - warp) * in.angles + pair] = total;
+        along = sum_row(along);
+        if (lane % 4 == 0 && last - j >= first && works) grad.ddelta[token * in.heads + head] = along;
       }
     }
   }
@@ -912,9 +906,9 @@ void run(const ScanInputs& in, const ScanSaved& saved, ScanGradients grad, cudaS
     const dim3 grid(static_cast<unsigned>(in.items * spans),
                     (in.heads + SCAN_HEADS - 1) / SCAN_HEADS);
     if (in.angles <= 32)
-      turn_gradients<1><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, spans, P / 8);
+      turn_gradients<1><<<grid, 32, 0, stream>>>(in, grad, spans, P / 8);
     else
-      turn_gradients<(N + 63) / 64><<<grid, 32 * SCAN_HEADS, 0, stream>>>(in, grad, spans, P / 8);
+      turn_gradients<(N + 63) / 64><<<grid, 32, 0, stream>>>(in, grad, spans, P / 8);
     CISTRON_LAUNCH_CHECK("turn_gradients");
   }
 }

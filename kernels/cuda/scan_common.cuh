@@ -24,7 +24,7 @@ __host__ __device__ constexpr int chunk_tokens() {
 }
 
 // Loads 64 rows of W values into a tile; rows past the last token are zeros.
-template <int W, int R>
+template <int W, int R, bool BRIEF = false>
 __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int64_t head,
                                           int64_t token, int tokens) {
   constexpr int pieces = W / 8, step = THREADS / pieces;
@@ -37,7 +37,7 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async(to + i * step * PITCH<W>, from, valid);
+    copy_async<BRIEF>(to + i * step * PITCH<W>, from, valid);
     from += stride;
   }
 }
@@ -198,17 +198,39 @@ __device__ __forceinline__ const float* warp_factors(float (*room)[ROWS], F&& f)
 template <int N>
 constexpr int TABLE = N / 2 + 4;
 
+// What is added to the pairs of a lane before they turn; of rank one loaded ahead.
+template <int N, int R>
+struct RowBias {
+  static constexpr int PAIRS = N / 64;
+  const float* from;
+  float2 ahead[R == 1 ? PAIRS : 1];
+
+  __device__ __forceinline__ explicit RowBias(const float* bias) : from(bias) {
+    if (R == 1)
+#pragma unroll
+      for (int k = 0; k < PAIRS; ++k) ahead[k] = load(k, 0);
+  }
+  __device__ __forceinline__ float2 load(int k, int rank) const {
+    return *reinterpret_cast<const float2*>(from + rank * N + 2 * (threadIdx.x & 31) + 64 * k);
+  }
+  __device__ __forceinline__ float2 at(int k, int rank) const {
+    return R == 1 ? ahead[k] : load(k, rank);
+  }
+};
+
 // Adds the bias and rotates tiles in place. With `table`, keeps the cosines and sines as
 // half2 [tokens][pitch] for the way back; with `by`, rows take a factor each before they are
-// rounded. A warp has eight rows, whose pieces lie at exclusive-ors of one address.
+// rounded. A warp has eight rows, whose pieces lie at exclusive-ors of one address; it loads
+// those of several before it stores one.
 template <int N, int R, bool TWO, int MOST>
-__device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bias, bf16* second,
-                                             const float* second_bias,
+__device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& first_bias,
+                                             bf16* second, const RowBias<N, R>& second_bias,
                                              const Angles<N, R, MOST>& angles, int turning,
                                              __half2* table, int pitch = TABLE<N>,
                                              const float* by = nullptr) {
   const int lane = threadIdx.x & 31, warp = warp_number();
-  constexpr int SEGMENT = Angles<N, R>::SEGMENT;
+  constexpr int SEGMENT = Angles<N, R>::SEGMENT, TILES = TWO ? 2 : 1;
+  constexpr int AT_ONCE = R < 4 ? 4 / R : 1;  // tokens
   static_assert(SEGMENT * R == 8 && N >= 64);
 #pragma unroll
   for (int k = 0; k < Angles<N, R>::PAIRS; ++k) {
@@ -216,37 +238,51 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const float* first_bia
     float2 add[2][R];
 #pragma unroll
     for (int r = 0; r < R; ++r) {
-      add[0][r] = *reinterpret_cast<const float2*>(first_bias + r * N + 2 * pair);
-      if (TWO) add[1][r] = *reinterpret_cast<const float2*>(second_bias + r * N + 2 * pair);
+      add[0][r] = first_bias.at(k, r);
+      if (TWO) add[1][r] = second_bias.at(k, r);
     }
-    const uint32_t place = shared_address(first + at<N>(warp * 8, 2 * pair));
-    const uint32_t apart = shared_address(second) - shared_address(first);
+    const uint32_t place[2] = {
+        shared_address(first + at<N>(warp * 8, 2 * pair)),
+        shared_address((TWO ? second : first) + at<N>(warp * 8, 2 * pair))};
+    auto address = [&](int tile, int row) { return (place[tile] ^ (16 * row)) + 128 * row; };
     auto change = [&](auto known) {
       constexpr bool turned = decltype(known)::value;
 #pragma unroll
-      for (int j = 0; j < SEGMENT; ++j) {
-        float sine = 0, cosine = 1;
-        if (turned) __sincosf(angles.value[j][32 * k < MOST ? k : 0], &sine, &cosine);
-        if (table != nullptr && pair < pitch)
-          table[(warp * SEGMENT + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
-        if (by != nullptr) {
-          const float factor = by[warp * 8 + j * R];
-          cosine *= factor;
-          sine *= factor;
+      for (int start = 0; start < SEGMENT; start += AT_ONCE) {
+        uint32_t words[AT_ONCE * R][TILES];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE * R; ++i)
+#pragma unroll
+          for (int tile = 0; tile < TILES; ++tile)
+            words[i][tile] = load_word(address(tile, start * R + i));
+#pragma unroll
+        for (int j = 0; j < AT_ONCE; ++j) {
+          float sine = 0, cosine = 1;
+          if (turned) __sincosf(angles.value[start + j][32 * k < MOST ? k : 0], &sine, &cosine);
+          if (table != nullptr && pair < pitch)
+            table[(warp * SEGMENT + start + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
+          if (by != nullptr) {
+            const float factor = by[warp * 8 + (start + j) * R];
+            cosine *= factor;
+            sine *= factor;
+          }
+#pragma unroll
+          for (int r = 0; r < R; ++r)
+#pragma unroll
+            for (int tile = 0; tile < TILES; ++tile) {
+              uint32_t& word = words[j * R + r][tile];
+              float2 v = unpack(word);
+              v.x += add[tile][r].x;
+              v.y += add[tile][r].y;
+              word = turned ? pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine)
+                            : pack(v.x * cosine, v.y * cosine);
+            }
         }
 #pragma unroll
-        for (int r = 0; r < R; ++r) {
-          const uint32_t address = (place ^ (16 * (j * R + r))) + 128 * (j * R + r);
-          auto turn = [&](uint32_t address, float2 bias) {
-            float2 v = unpack(load_word(address));
-            v.x += bias.x;
-            v.y += bias.y;
-            store_word(address, turned ? pack(v.x * cosine - v.y * sine, v.x * sine + v.y * cosine)
-                                       : pack(v.x * cosine, v.y * cosine));
-          };
-          turn(address, add[0][r]);
-          if (TWO) turn(address + apart, add[1][r]);
-        }
+        for (int i = 0; i < AT_ONCE * R; ++i)
+#pragma unroll
+          for (int tile = 0; tile < TILES; ++tile)
+            store_word(address(tile, start * R + i), words[i][tile]);
       }
     };
     if (32 * k < MOST && 32 * k < turning)
@@ -394,16 +430,20 @@ struct StatePart {
       each([&](float& a, float& b, int r, int c) { word(to + at<N, P>(r, c)) = pack(a, b); });
     }
   }
-  // Adds sum over the rows of rows[k][P]^T columns[k][N], with each row times a factor.
-  __device__ __forceinline__ void accumulate_begin(const bf16* rows, const float* factors,
+  // This warp's columns of rows[k][P], with each row times a factor.
+  __device__ __forceinline__ LeftTransposedScaled<P> scaled(const bf16* rows,
+                                                            const float* factors) const {
+    return LeftTransposedScaled<P>(rows, row, factors);
+  }
+  // Adds sum over the rows of scaled rows[k][P]^T columns[k][N].
+  __device__ __forceinline__ void accumulate_begin(const LeftTransposedScaled<P>& rows,
                                                    const bf16* columns) {
-    const LeftTransposedScaled<P> scaled(rows, row, factors);
-    product_begin<P, ROWS>(value, scaled, RightTransposed<N>(columns, column));
+    product_begin<P, ROWS>(value, rows, RightTransposed<N>(columns, column));
   }
   __device__ __forceinline__ void accumulate_end() { products_wait<0>(value); }
   __device__ __forceinline__ void accumulate(const bf16* rows, const float* factors,
                                              const bf16* columns) {
-    accumulate_begin(rows, factors, columns);
+    accumulate_begin(scaled(rows, factors), columns);
     accumulate_end();
   }
   // Adds what rounding the scaled rows to bf16 leaves out.
@@ -460,7 +500,7 @@ struct Part {
         for (int half = 0; half < 2; ++half) {
           const uint4 whole = gather(value, f, half);
           if (8 * half < rows)
-            *reinterpret_cast<uint4*>(to + 8 * half * stride + 8 * (f + (lane & 3))) = whole;
+            __stcs(reinterpret_cast<uint4*>(to + 8 * half * stride + 8 * (f + (lane & 3))), whole);
         }
     } else {
       each([&](float& a, float& b, int f, int half) {
@@ -479,8 +519,8 @@ struct Part {
 #pragma unroll
     for (int i = threadIdx.x & 31; i < 16 * F; i += 32)
       if (i / F < rows)
-        *reinterpret_cast<uint4*>(to + i / F / R * stride + i / F % R * rank + i % F * 8) =
-            *reinterpret_cast<const uint4*>(tile + at<64>(row + i / F, i % F * 8));
+        __stcs(reinterpret_cast<uint4*>(to + i / F / R * stride + i / F % R * rank + i % F * 8),
+               *reinterpret_cast<const uint4*>(tile + at<64>(row + i / F, i % F * 8)));
   }
   // g(a, b, fragment, half) for each pair of neighbouring columns.
   template <typename G>

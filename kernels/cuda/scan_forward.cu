@@ -75,10 +75,11 @@ __global__ void __launch_bounds__(THREADS, 3)
         saved.angle[((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles +
                     threadIdx.x] = turns.base[threadIdx.x];
       Angles<N, R> angles;
+      const RowBias<N, R> bias(bias_of(in.b_bias, head, R * N));
       angles.sum(turns, stage.theta, in.angles);
       if (adds)
-        rotate_tiles<N, R, false>(stage.wide, bias_of(in.b_bias, head, R * N), nullptr, nullptr,
-                                  angles, in.angles, nullptr, TABLE<N>, by);
+        rotate_tiles<N, R, false>(stage.wide, bias, nullptr, bias, angles, in.angles, nullptr,
+                                  TABLE<N>, by);
       if (threadIdx.x < in.angles) {
         float after = turns.base[threadIdx.x];
         for (int w = 0; w < 8; ++w) after += turns.totals[w * (N / 2) + threadIdx.x];
@@ -237,9 +238,10 @@ __global__ void __launch_bounds__(THREADS, 2)
         factors, [&](int i) { return gates.weight[i] * to_end(gates, i); });
     if (TURN) {
       Angles<N, R> angles;
+      const RowBias<N, R> c_bias(bias_of(in.c_bias, head, R * N));
+      const RowBias<N, R> b_bias(bias_of(in.b_bias, head, R * N));
       angles.sum(*stage.turns, stage.theta, in.angles);
-      rotate_tiles<N, R, true>(stage.q, bias_of(in.c_bias, head, R * N), stage.k,
-                               bias_of(in.b_bias, head, R * N), angles, in.angles, nullptr);
+      rotate_tiles<N, R, true>(stage.q, c_bias, stage.k, b_bias, angles, in.angles, nullptr);
       stores_done();
       __syncthreads();
     }
@@ -249,27 +251,25 @@ __global__ void __launch_bounds__(THREADS, 2)
       const int first = 32 * half;
       scores.template begin<N>(Left<N>(stage.q, row), Right<N>(stage.k, first));
       out.template begin<N>(Left<N>(stage.q, row), Right<N, P>(s, column));
-      scores.template wait<1>();
+      // Products that overlap with what reads others' sums are made one after another.
+      scores.template wait<0>();
+      out.template wait<0>();
       const Weights<R> weights(gates, row, first);
       const Elements<ROWS> place(p, row, first);
       scores.each([&](float& a, float& b, int f, int h) {
         place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
       });
     }
-    out.template wait<0>();
     out.scale_rows(kept(gates, mine), kept(gates, mine + 8));
+    state.scale(power_of_two(chunk_decay(gates)));
+    const auto values = state.scaled(stage.v, by);
     if (saved.chunk_states) tile_read();
     stores_done();
     __syncthreads();
     out.template begin<ROWS>(Left<ROWS>(p, row), RightTransposed<P>(stage.v, column), 0, row + 16);
-    const bool more = index + 1 < chunks;
-    if (more) {
-      state.scale(power_of_two(chunk_decay(gates)));
-      state.accumulate_begin(stage.v, by, stage.k);
-      out.template wait<1>();
-    } else {
-      out.template wait<0>();
-    }
+    state.accumulate_begin(values, stage.k);
+    out.template wait<0>();
+    state.accumulate_end();
     {
       const Elements<P> x(stage.v, row, column);
       out.each([&](float& a, float& b, int f, int h) {
@@ -278,8 +278,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         b = fmaf(skip, here.y, b);
       });
     }
-    if (more) {
-      state.accumulate_end();
+    if (index + 1 < chunks) {
       if (Chunk::STAGES == 1) {
         __syncthreads();
         load(index + 1);
