@@ -355,23 +355,12 @@ __device__ __forceinline__ uint32_t word(const bf16* element) {
   return *reinterpret_cast<const uint32_t*>(element);
 }
 
-// Sixteen bytes from device to shared memory, or zeros, for which `from` is not read. BRIEF of what
-// no one reads again: it is the first to leave the second-level cache.
-template <bool BRIEF = false>
+// Sixteen bytes from device to shared memory, or zeros, for which `from` is not read.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   const int bytes = valid ? 16 : 0;
-  if constexpr (BRIEF) {
-    uint64_t policy;
-    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                     shared_address(to)),
-                 "l"(from), "r"(bytes), "l"(policy)
-                 : "memory");
-  } else {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
-                 "l"(from), "r"(bytes)
-                 : "memory");
-  }
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(bytes)
+               : "memory");
 }
 
 // Four bytes, or zero.

@@ -17,6 +17,9 @@
 
 namespace cistron::cuda {
 
+// Numbers kept for a row of a chunk.
+constexpr int SCAN_GATES = 6;
+
 // One run of tokens of one sequence, handled by one block a head.
 struct ScanItem {
   std::int64_t start;  // first token
@@ -57,7 +60,7 @@ struct ScanSaved {
   float* decay;           // [items, heads]: log2 of an item's whole decay
   float* turn;            // [items, heads, angles]: an item's whole angle
   float* angle;           // [chunks, heads, angles]: angle before each chunk
-  float* sums;            // [tokens, heads]: log2 of the decay from before the chunk to after a token
+  float* gates;           // [chunks, heads, SCAN_GATES, 64]: by rows of a chunk, for all passes
   // [chunks, heads, head_dim, state]: before each chunk; null without gradients, or without angles.
   __nv_bfloat16* chunk_states;
 };

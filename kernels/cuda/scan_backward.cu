@@ -18,39 +18,47 @@ namespace cistron::cuda {
 // memory. At most MOST pairs turn.
 template <int P, int N, int R, bool TURN, int MOST>
 __global__ void __launch_bounds__(THREADS, 3)
-    walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad, int stage_bytes) {
-  using Chunk = Stage<P, N, R, TURN>;
+    walk_item(ScanInputs in, ScanSaved saved, ScanGradients grad,
+              const __grid_constant__ ScanMaps maps) {
+  using Chunk = Stage<P, N, R, TURN, MOST>;
+  constexpr int TOKENS = chunk_tokens<R>();
   extern __shared__ __align__(1024) char stages[];
-  __shared__ float factors[8][ROWS];
+  __shared__ uint64_t arrived[2];
   const bool kept_states = TURN || saved.chunk_states;  // always with angles
   const bool back = kept_states || (blockIdx.x & 1);
   const int64_t block = kept_states ? blockIdx.x : blockIdx.x >> 1;
   const int head = block % in.heads, group = head / (in.heads / in.groups);
   const int64_t number = block / in.heads;
   const ScanItem item = in.item[number];
-  const ScanRows wide = back ? in.c : in.b, narrow = back ? grad.dy : in.x;
-  const int chunks = (item.tokens + chunk_tokens<R>() - 1) / chunk_tokens<R>();
+  const int chunks = (item.tokens + TOKENS - 1) / TOKENS;
+  const uint32_t barrier = shared_address(arrived);
   auto chunk_of = [&](int step) { return back ? chunks - 1 - step : step; };
+  auto whole_chunk = [&](int step) {
+    return maps.ready && item.tokens >= (chunk_of(step) + 1) * TOKENS;
+  };
   auto load = [&](int step) {
-    const Chunk stage(stages + (step & 1) * stage_bytes);
-    const int first = chunk_of(step) * chunk_tokens<R>();
-    const int64_t token = item.start + first;
-    const int tokens = item.tokens - first;
-    load_tile<N, R>(stage.wide, wide, group, token, tokens);
-    load_tile<P, R>(stage.narrow, narrow, head, token, tokens);
-    load_gates<R>(*stage.gates, in, saved.sums, head, token, tokens);
-    if (TURN)
-      stage.turns->load(in, stage.theta,
-                        saved.angle + ((item.chunk + chunk_of(step)) * static_cast<int64_t>(in.heads) +
-                                       head) * in.angles,
-                        head, token, tokens);
+    const int chunk = chunk_of(step);
+    const int64_t place = (item.chunk + chunk) * static_cast<int64_t>(in.heads) + head;
+    Chunk(stages + (step & 1) * Chunk::BYTES)
+        .load(in,
+              {back ? in.c : in.b, back ? grad.dy : in.x, back ? maps.c : maps.b,
+               back ? maps.dy : maps.x, maps.theta, group, head},
+              whole_chunk(step), item.start + chunk * TOKENS, item.tokens - chunk * TOKENS,
+              saved.gates + place * SCAN_GATES * ROWS,
+              TURN ? saved.angle + place * in.angles : nullptr, barrier + 8 * (step & 1));
   };
 
   StatePart<P, N> state;
+  const RowBias<N, R> bias(TURN ? bias_of(in.c_bias, head, R * N) : nullptr);
   if (!back)
     state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   float decay = 0;
   const int steps = back ? chunks : chunks - 1;
+  if (threadIdx.x == 0) {
+    bulk_begin(barrier);
+    bulk_begin(barrier + 8);
+  }
+  __syncthreads();
   if (steps > 0) load(0);
   for (int step = 0;; ++step) {
     if (!back || step < steps) {
@@ -59,19 +67,15 @@ __global__ void __launch_bounds__(THREADS, 3)
       if (back && threadIdx.x == 0) grad.left[place] = decay;
     }
     if (step == steps) break;
-    copies_done();
-    stores_done();
+    chunk_arrived(whole_chunk(step), barrier + 8 * (step & 1), step >> 1);
     __syncthreads();
     if (step + 1 < steps) load(step + 1);
-    const Chunk stage(stages + (step & 1) * stage_bytes);
-    const Gates& gates = *stage.gates;
-    const float* by = warp_factors(factors, [&](int row) {
-      return back ? kept(gates, row) : gates.weight[row] * to_end(gates, row);
-    });
+    const Chunk stage(stages + (step & 1) * Chunk::BYTES);
+    const ChunkGates& gates = *stage.gates;
+    const float* by = back ? gates.kept : gates.put;
     if (TURN) {
       Angles<N, R, MOST> angles;
-      const RowBias<N, R> bias(bias_of(in.c_bias, head, R * N));
-      angles.sum(*stage.turns, stage.theta, in.angles);
+      angles.sum(*stage.turns, stage.theta, gates.delta, in.angles);
       rotate_tiles<N, R, false>(stage.wide, bias, nullptr, bias, angles, in.angles, nullptr,
                                 TABLE<N>, by);
       stores_done();
@@ -192,7 +196,7 @@ __device__ __forceinline__ void sum_columns(float (&value)[COUNT]) {
 }
 
 // Where the parts of chunk_gradients' shared memory lie, in bytes.
-template <int P, int N, int R, bool TURN>
+template <int P, int N, int R, bool TURN, int MOST>
 struct ChunkRoom {
   // A warp's sums for the biases of four ranks take the place of its rows of x or dy, so that two
   // blocks fit a multiprocessor.
@@ -204,10 +208,10 @@ struct ChunkRoom {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
     int squares = 2 * ROWS * ROWS * sizeof(bf16);
     if (TURN) {
-      const int turns = sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float);
+      const int turns = sizeof(Turns<N, R>) + (chunk_tokens<R>() * MOST + ROWS) * sizeof(float);
       squares = turns > squares ? turns : squares;
     }
-    pitch = angles <= 32 ? 36 : TABLE<N>;
+    pitch = MOST <= 32 ? 36 : TABLE<N>;
     gates = tiles + squares;
     table = gates + sizeof(Gates) + (24 + 10 * ROWS) * sizeof(float);
     bias = table + (TURN ? chunk_tokens<R>() * pitch * sizeof(__half2) : 0);
@@ -217,7 +221,7 @@ struct ChunkRoom {
     cross = total;  // of the pairs from 32 on, for which p has no room
     if (angles > 32) total += 2 * ROWS * 16 * sizeof(float);
     barriers = (total + 7) / 8 * 8;
-    total = barriers + 6 * sizeof(uint64_t);
+    total = barriers + 8 * sizeof(uint64_t);
   }
 };
 
@@ -251,35 +255,6 @@ __device__ __forceinline__ float2 by_token(const float* rows) {
   return make_float2(sum, 0);
 }
 
-// Barriers of some of a block's threads, at `place` in shared memory: compute-sanitizer's racecheck
-// follows those, but not the machine's own.
-__device__ __forceinline__ void barrier_begin(uint32_t place, int threads) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(place), "r"(threads) : "memory");
-}
-
-__device__ __forceinline__ uint64_t barrier_arrive(uint32_t place) {
-  uint64_t phase;
-  asm volatile("mbarrier.arrive.shared::cta.b64 %0, [%1];" : "=l"(phase) : "r"(place) : "memory");
-  return phase;
-}
-
-__device__ __forceinline__ void barrier_sync(uint32_t place) {
-  const uint64_t phase = barrier_arrive(place);
-  uint32_t passed;
-  do {
-    asm volatile(
-#if __CUDA_ARCH__ >= 900
-        "{\n.reg .pred p;\nmbarrier.try_wait.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-#else
-        "{\n.reg .pred p;\nmbarrier.test_wait.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
-#endif
-        : "=r"(passed)
-        : "r"(place), "l"(phase)
-        : "memory");
-  } while (!passed);
-  __syncwarp();
-}
-
 // Gradients of x, B, C and the gates within one chunk, given the state before it and the
 // gradient of the state after it. A block runs over the heads that share B and C and sums
 // their gradients in registers: one half of its warps that of C, the other that of B and x.
@@ -291,9 +266,10 @@ __device__ __forceinline__ void barrier_sync(uint32_t place) {
 // At most MOST pairs turn.
 template <int P, int N, int R, bool TURN, int MOST>
 __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
-    chunk_gradients(ScanInputs in, ScanSaved saved, ScanGradients grad, int per_item, int splits) {
+    chunk_gradients(ScanInputs in, ScanSaved saved, ScanGradients grad, int per_item, int splits,
+                    const __grid_constant__ ScanMaps maps) {
   extern __shared__ __align__(1024) char memory[];
-  using Room = ChunkRoom<P, N, R, TURN>;
+  using Room = ChunkRoom<P, N, R, TURN, MOST>;
   constexpr int TOKENS = chunk_tokens<R>();
   const Room room(in.angles);
   bf16* q = reinterpret_cast<bf16*>(memory);
@@ -306,6 +282,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   bf16* p = g + ROWS * ROWS;
   Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(g);  // before g and p are
   float* theta = reinterpret_cast<float*>(&turns + 1);
+  float* delta = theta + TOKENS * MOST;
   Gates& gates = *reinterpret_cast<Gates*>(memory + room.gates);
   float* scratch = reinterpret_cast<float*>(&gates + 1);  // [3][8]
   float* columns = scratch + 24;                          // E over t, by s: [2][64]
@@ -324,36 +301,82 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   const int64_t number = block / per_item;
   const ScanItem item = in.item[number];
   const int lane = threadIdx.x & 31;
-  // By parts of the columns, of both halves; of half 1; of both.
+  // By parts of the columns, of both halves; of half 1; of both; of what turns and of the rest.
   const uint32_t turned_there = shared_address(memory + room.barriers);
   const uint32_t p_read = turned_there + 32, y_read = turned_there + 40;
+  const uint32_t tiles_there = turned_there + 48, rest_there = turned_there + 56;
   if (threadIdx.x < 6)
     barrier_begin(turned_there + 8 * threadIdx.x, threadIdx.x == 4 ? THREADS / 2 : THREADS);
+  if (threadIdx.x == 0) {
+    bulk_begin(tiles_there);
+    bulk_begin(rest_there);
+  }
+  uint32_t turn = 0;  // of those two
 
   for (int first = static_cast<int>(block % per_item) * TOKENS; first < item.tokens;
        first += per_item * TOKENS) {
     const int64_t token = item.start + first, chunk = item.chunk + first / TOKENS;
     const int tokens = item.tokens - first;
     Part<WIDTH / 8> whole[PARTS];  // by parts of the columns, in the order in which they are made
+    const bool all_rows = maps.ready && tokens >= TOKENS;
     auto load = [&](int head) {
-      if (TURN || head == split * each) {
+      const bool tiles = TURN || head == split * each;
+      const int64_t place = chunk * in.heads + head, state = place * (P * N);
+      const float* of_rows = saved.gates + place * SCAN_GATES * ROWS;
+      const float* base = TURN ? saved.angle + place * in.angles : nullptr;
+      if (all_rows) {
+        if (threadIdx.x != 0) return;
+        constexpr int TILES = 2 * ROWS * N * sizeof(bf16);
+        const uint32_t barrier = TURN ? tiles_there : rest_there;
+        bulk_expect(rest_there, (2 * ROWS * P + 2 * P * N) * sizeof(bf16) + sizeof(Gates) +
+                                    (!TURN && tiles ? TILES : 0));
+        if (TURN) {
+          bulk_expect(tiles_there, TILES + (TOKENS * MOST + ROWS + in.angles) * sizeof(float));
+          bulk_copy(theta, maps.theta, 0, static_cast<int>(token), barrier);
+          bulk_copy(delta, of_rows + 3 * ROWS, ROWS * sizeof(float), barrier);
+          bulk_copy(turns.base, base, in.angles * sizeof(float), barrier);
+        }
+        if (tiles) {
+          bulk_tile<N, R>(q, maps.c, group, token, barrier);
+          bulk_tile<N, R>(k, maps.b, group, token, barrier);
+        }
+        // Without angles the next head's are fetched ahead, and these are to make way for them.
+        bulk_tile<P, R, !TURN>(v, maps.x, head, token, rest_there);
+        bulk_tile<P, R, !TURN>(o, maps.dy, head, token, rest_there);
+        bulk_copy(&gates, of_rows, sizeof(Gates), rest_there);
+        bulk_copy<!TURN>(s, grad.states + state, P * N * sizeof(bf16), rest_there);
+        bulk_copy<!TURN>(ds, grad.dstates_of + state, P * N * sizeof(bf16), rest_there);
+        if (!TURN && head + 1 < (split + 1) * each) {
+          bulk_prefetch(maps.x, 0, 0, head + 1, static_cast<int>(token));
+          bulk_prefetch(maps.dy, 0, 0, head + 1, static_cast<int>(token));
+          bulk_prefetch(grad.states + state + P * N, P * N * sizeof(bf16));
+          bulk_prefetch(grad.dstates_of + state + P * N, P * N * sizeof(bf16));
+        }
+        return;
+      }
+      if (tiles) {
         load_tile<N, R>(q, in.c, group, token, tokens);
         load_tile<N, R>(k, in.b, group, token, tokens);
       }
       if (TURN) {
-        turns.load(in, theta, saved.angle + (chunk * in.heads + head) * in.angles, head, token,
-                   tokens);
+        load_theta<R, MOST>(theta, in, token, tokens);
+        load_words(delta, of_rows + 3 * ROWS, ROWS);
+        if (threadIdx.x < in.angles)
+          copy_word_async(turns.base + threadIdx.x, base + threadIdx.x, true);
         copies_commit();
       }
-      load_tile<P, R, !TURN>(v, in.x, head, token, tokens);
-      load_tile<P, R, !TURN>(o, grad.dy, head, token, tokens);
-      load_gates<R>(gates, in, saved.sums, head, token, tokens);
-      const int64_t state = (chunk * in.heads + head) * (P * N);
+      load_tile<P, R>(v, in.x, head, token, tokens);
+      load_tile<P, R>(o, grad.dy, head, token, tokens);
+      load_words(gates.decay, of_rows, 3 * ROWS);
 #pragma unroll
       for (int i = 0; i < P * N; i += THREADS * 8) {
         const int at = i + threadIdx.x * 8;
-        copy_async<!TURN>(s + at, grad.states + state + at, true);
-        copy_async<!TURN>(ds + at, grad.dstates_of + state + at, true);
+        copy_async(s + at, grad.states + state + at, true);
+        copy_async(ds + at, grad.dstates_of + state + at, true);
+      }
+      if (threadIdx.x == 0) {
+        if (TURN) barrier_arrive(tiles_there);
+        barrier_arrive(rest_there);
       }
     };
     __syncthreads();
@@ -434,13 +457,6 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       }
       load(head);
       if (head > split * each) finish(head - 1);
-      if (!TURN && head + 1 < (split + 1) * each) {
-        prefetch_tile<P, R>(in.x, head + 1, token, tokens);
-        prefetch_tile<P, R>(grad.dy, head + 1, token, tokens);
-        const int64_t state = (chunk * in.heads + head + 1) * (P * N) + threadIdx.x % 128 * 64;
-        if (threadIdx.x % 128 * 64 < P * N)
-          prefetch((threadIdx.x < 128 ? grad.states : grad.dstates_of) + state);
-      }
       // What later items add to the gradient of the state; each thread to what it has loaded.
       constexpr int PIECES = P * N / (THREADS * 8);
       uint4 later[PIECES];
@@ -453,16 +469,20 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         // Rows turn while the rest comes.
         const RowBias<N, R> c_bias(bias_of(in.c_bias, head, R * N));
         const RowBias<N, R> b_bias(bias_of(in.b_bias, head, R * N));
-        copies_done<1>();
-        __syncthreads();
+        bulk_wait(tiles_there, turn);
+        if (!all_rows) {
+          copies_done<1>();
+          __syncthreads();
+        }
         Angles<N, R, MOST> angles;
-        angles.sum(turns, theta, in.angles);
+        angles.sum(turns, theta, delta, in.angles);
         rotate_tiles<N, R, true>(q, c_bias, k, b_bias, angles, in.angles, table, room.pitch);
       } else {
         __syncwarp();  // or loads move behind the wait
       }
       const float to_item_end = power_of_two(left_of_item);
-      copies_done();
+      bulk_wait(rest_there, turn++);
+      if (!all_rows) copies_done();
       float past = 0;  // what flows from before the chunk to after it
 #pragma unroll
       for (int i = 0; i < PIECES; ++i) {
@@ -613,12 +633,19 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       };
       if constexpr (!TURN) {
         const LeftScaled<P> values(value, row, by[0], by[1]);
-        add_state(whole[0], values, 0);
-        add_rows(whole[0], 0);
-        add_state(whole[1], values, N / 2);
-        add_rows(whole[1], N / 2);
-        whole[0].template wait<2>();
-        whole[1].template wait<0>();
+        auto add = [&](const auto& rows, int first, int last) {
+#pragma unroll
+          for (int i = 0; i < PARTS; ++i) {
+            add_state(whole[i], values, i * WIDTH);
+            whole[i].template begin<ROWS>(rows, RightTransposed<N>(other, i * WIDTH), first, last);
+          }
+#pragma unroll
+          for (int i = 0; i < PARTS; ++i) whole[i].template wait<0>();
+        };
+        if (half)
+          add(Left<ROWS>(g, row), row, ROWS);
+        else
+          add(LeftTransposed<ROWS>(g, row), 0, row + 16);
       } else {
         // Turns what one head adds back, and sums it over tokens for the bias. The half that has
         // made dx hands on by how much the angles of B change things, first the columns that turn;
@@ -733,6 +760,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       own_weight = R == 1 ? *reinterpret_cast<const float2*>(gates.weight + 2 * lane)
                           : make_float2(gates.weight[lane * R % ROWS], 0);
       own_decay = power_of_two(chunk_decay(gates));
+      stores_done();
       __syncthreads();
     }
     finish((split + 1) * each - 1);
@@ -875,16 +903,19 @@ __global__ void __launch_bounds__(256) sum_heads(const bf16* in, bf16* out, int6
 
 namespace {
 
-template <int P, int N, int R, bool TURN, int MOST>
+template <typename S>
 void run(const ScanInputs& in, const ScanSaved& saved, ScanGradients grad, cudaStream_t stream) {
+  constexpr int P = S::P, N = S::N, R = S::R, MOST = S::MOST;
+  constexpr bool TURN = S::TURN;
   if (saved.chunk_states) grad.states = saved.chunk_states;
   const auto blocks = static_cast<unsigned>(in.items * in.heads);
-  const size_t stage = Stage<P, N, R, TURN>::bytes(in.angles);
+  const ScanMaps maps = scan_maps<S>(in, &grad.dy);
   if (in.items > 0) {
-    allow(walk_item<P, N, R, TURN, MOST>, 2 * stage);
+    constexpr int size = 2 * Stage<P, N, R, TURN, MOST>::BYTES;
+    allow(walk_item<P, N, R, TURN, MOST>, size);
     walk_item<P, N, R, TURN, MOST>
-        <<<(TURN || saved.chunk_states ? 1 : 2) * blocks, THREADS, 2 * stage, stream>>>(
-            in, saved, grad, static_cast<int>(stage));
+        <<<(TURN || saved.chunk_states ? 1 : 2) * blocks, THREADS, size, stream>>>(in, saved, grad,
+                                                                                   maps);
     CISTRON_LAUNCH_CHECK("walk_item");
   }
   if (in.sequences > 0) {
@@ -895,11 +926,11 @@ void run(const ScanInputs& in, const ScanSaved& saved, ScanGradients grad, cudaS
   if (in.items == 0) return;
   const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
   const int splits = scan_splits(in);
-  const size_t size = ChunkRoom<P, N, R, TURN>(in.angles).total;
+  const size_t size = ChunkRoom<P, N, R, TURN, MOST>(in.angles).total;
   allow(chunk_gradients<P, N, R, TURN, MOST>, size);
   chunk_gradients<P, N, R, TURN, MOST>
       <<<static_cast<unsigned>(in.items * per_item * in.groups * splits), THREADS, size, stream>>>(
-          in, saved, grad, per_item, splits);
+          in, saved, grad, per_item, splits, maps);
   CISTRON_LAUNCH_CHECK("chunk_gradients");
   if (TURN && in.angles > 0) {
     const int spans = (per_item + R - 1) / R;
@@ -925,15 +956,8 @@ int scan_splits(const ScanInputs& in) {
 
 void scan_backward(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
                    cudaStream_t stream) {
-  dispatch(in.head_dim, in.state, in.rank, in.angles >= 0, [&](auto shape) {
-    using S = decltype(shape);
-    constexpr int MOST = S::N / 2;
-    // Code for few angles needs fewer registers.
-    if constexpr (S::TURN && MOST > 32) {
-      if (in.angles <= 32) return run<S::P, S::N, S::R, S::TURN, 32>(in, saved, grad, stream);
-    }
-    run<S::P, S::N, S::R, S::TURN, MOST>(in, saved, grad, stream);
-  });
+  dispatch(in.head_dim, in.state, in.rank, in.angles,
+           [&](auto shape) { run<decltype(shape)>(in, saved, grad, stream); });
 }
 
 void scan_sum_heads(const bf16* in, bf16* out, int64_t stride, int64_t tokens, int heads,

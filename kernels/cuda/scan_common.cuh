@@ -1,6 +1,6 @@
 // What the passes of the scan share: loading a chunk, its decays, its rotation.
 #pragma once
-#include "mma.cuh"
+#include "bulk.cuh"
 #include "scan.h"
 
 #include <cuda_fp16.h>
@@ -11,20 +11,42 @@ namespace cistron::cuda {
 constexpr int ROWS = 64;      // rows of a chunk: tokens times ranks
 constexpr int THREADS = 256;  // eight warps: four row tiles by two column halves
 
-// Decays of one chunk. Logarithms are to base 2.
+// Decays of one chunk, by row: to after its token from before the chunk, s, and gamma. Logarithms
+// are to base 2; rows past the last token repeat its decay and have no weight.
 struct Gates {
-  float decay[ROWS];   // by row: from before the chunk to after its token
-  float weight[ROWS];  // by row: s
-  float gamma[ROWS];   // by row
+  float decay[ROWS], weight[ROWS], gamma[ROWS];
 };
+
+// As `chunk_gates` writes them: also delta by token, what is left at a row of the state before the
+// chunk, and of a row, weighted, at the chunk's end.
+struct ChunkGates : Gates {
+  float delta[ROWS], kept[ROWS], put[ROWS];
+};
+static_assert(sizeof(ChunkGates) == SCAN_GATES * ROWS * sizeof(float));
 
 template <int R>
 __host__ __device__ constexpr int chunk_tokens() {
   return ROWS / R;
 }
 
-// Loads 64 rows of W values into a tile; rows past the last token are zeros.
+// How the copy engine finds rows and angles; not ready where rows come one by one.
+struct ScanMaps {
+  CUtensorMap x, b, c, dy, theta;
+  bool ready;
+};
+
+// Copies a tile of 64 whole rows; one thread calls it.
 template <int W, int R, bool BRIEF = false>
+__device__ __forceinline__ void bulk_tile(bf16* tile, const CUtensorMap& map, int head,
+                                          int64_t token, uint32_t barrier) {
+#pragma unroll
+  for (int panel = 0; panel < W / 64; ++panel)
+    bulk_copy<BRIEF>(tile + panel * ROWS * 64, map, 64 * panel, 0, head, static_cast<int>(token),
+                     barrier);
+}
+
+// Loads 64 rows of W values into a tile; rows past the last token are zeros.
+template <int W, int R>
 __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int64_t head,
                                           int64_t token, int tokens) {
   constexpr int pieces = W / 8, step = THREADS / pieces;
@@ -37,34 +59,14 @@ __device__ __forceinline__ void load_tile(bf16* tile, const ScanRows& rows, int6
 #pragma unroll
   for (int i = 0; i < ROWS / step; ++i) {
     const bool valid = (row + i * step) / R < tokens;
-    copy_async<BRIEF>(to + i * step * PITCH<W>, from, valid);
+    copy_async(to + i * step * PITCH<W>, from, valid);
     from += stride;
   }
 }
 
-// Brings the rows of another chunk nearer; `token` may lie outside the item.
-template <int W, int R>
-__device__ __forceinline__ void prefetch_tile(const ScanRows& rows, int64_t head, int64_t token,
-                                              int tokens) {
-  constexpr int lines = (W + 63) / 64;
-  const int row = threadIdx.x / lines, t = row / R;
-  if (row < ROWS && t < tokens)
-    prefetch(rows.data + head * rows.head + (token + t) * rows.token + (row % R) * rows.rank +
-             (threadIdx.x % lines) * 64);
-}
-
-// Copies the decays and weights of a chunk. Rows past the last token repeat its decay and
-// have no weight.
-template <int R>
-__device__ __forceinline__ void load_gates(Gates& gates, const ScanInputs& in, const float* sums,
-                                           int head, int64_t token, int tokens) {
-  const int which = threadIdx.x / ROWS, row = threadIdx.x % ROWS, t = row / R;
-  if (which == 3) return;
-  const bool valid = t < tokens;
-  const int64_t index = (token + (valid ? t : tokens - 1)) * in.heads + head;
-  if (which == 0) copy_word_async(&gates.decay[row], sums + index, true);
-  if (which == 1) copy_word_async(&gates.weight[row], in.weight + index, valid);
-  if (which == 2) copy_word_async(&gates.gamma[row], in.gamma + index, valid);
+// Copies neighbouring words, a multiple of four.
+__device__ __forceinline__ void load_words(float* to, const float* from, int count) {
+  for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS) copy_async(to + i, from + i, true);
 }
 
 // What is left of the state before the chunk at a row, and of a row at the chunk's end.
@@ -78,81 +80,72 @@ __device__ __forceinline__ float to_end(const Gates& gates, int row) {
 
 __device__ __forceinline__ float chunk_decay(const Gates& gates) { return gates.decay[ROWS - 1]; }
 
-__device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) {
-  // Two-part 2 pi: items of a thousand tokens turn by a few hundred radians.
-  // Adding 1.5 * 2^23 rounds to a whole number; a rounding instruction runs at a quarter of the rate.
+// The same angle, near zero. Two-part 2 pi: an item's angle may be hundreds of turns.
+// Adding 1.5 * 2^23 rounds to a whole number; a rounding instruction runs at a quarter of the rate.
+__device__ __forceinline__ float principal(float angle) {
   const float turns = fmaf(angle, 0.15915494309189535f, 12582912.0f) - 12582912.0f;
   angle = fmaf(turns, -6.28318548202514648f, angle);
-  angle = fmaf(turns, 1.7484556000744883e-7f, angle);
-  __sincosf(angle, &sine, &cosine);
+  return fmaf(turns, 1.7484556000744883e-7f, angle);
 }
 
-// What the angles of a chunk follow from, in shared memory; theta [tokens][angles] lies
-// where there is room.
+// What the angles of a chunk follow from, in shared memory.
 template <int N, int R>
 struct Turns {
-  float delta[chunk_tokens<R>()];
   float base[N / 2];       // angles before the chunk
   float totals[8 * N / 2];  // by segment
-
-  __device__ __forceinline__ void load(const ScanInputs& in, float* theta, const float* from,
-                                       int head, int64_t token, int tokens) {
-    const int valid = tokens < chunk_tokens<R>() ? tokens : chunk_tokens<R>();
-    const float* rows = in.theta + token * in.angles;
-    const int count = chunk_tokens<R>() * in.angles, real = valid * in.angles;
-    if (in.angles % 4 == 0) {
-#pragma unroll 1
-      for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS)
-        copy_async(theta + i, rows + i, i < real);
-    } else {
-#pragma unroll 1
-      for (int i = threadIdx.x; i < count; i += THREADS)
-        copy_word_async(theta + i, rows + i, i < real);
-    }
-    const int t = threadIdx.x;
-    if (t < chunk_tokens<R>())
-      copy_word_async(delta + t, in.delta + (token + (t < tokens ? t : 0)) * in.heads + head,
-                      t < tokens);
-    if (from != nullptr && t < in.angles) copy_word_async(base + t, from + t, true);
-  }
 };
+
+// Loads theta as [tokens][MOST], with zeros for what is not there.
+template <int R, int MOST>
+__device__ __forceinline__ void load_theta(float* theta, const ScanInputs& in, int64_t token,
+                                           int tokens) {
+  const float* rows = in.theta + token * in.angles;
+  const int width = in.angles % 4 == 0 ? 4 : 1;
+  for (int i = width * threadIdx.x; i < chunk_tokens<R>() * MOST; i += width * THREADS) {
+    const int t = i / MOST, pair = i % MOST;
+    const bool valid = t < tokens && pair < in.angles;
+    const float* from = rows + t * in.angles + pair;
+    if (width == 4)
+      copy_async(theta + i, from, valid);
+    else
+      copy_word_async(theta + i, from, valid);
+  }
+}
 
 // Angles of a chunk, of at most MOST pairs: warp w holds tokens w * SEGMENT .. , lane l the pairs l
 // and l + 32.
-template <int N, int R, int MOST = N / 2>
+template <int N, int R, int MOST>
 struct Angles {
   static constexpr int SEGMENT = chunk_tokens<R>() / 8;
   static constexpr int PAIRS = (MOST + 31) / 32;
   float value[SEGMENT][PAIRS];
 
-  // One barrier.
-  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, int pairs) {
+  // One barrier. What is loaded is all asked for before it is used.
+  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, const float* delta,
+                                      int pairs) {
     const int lane = threadIdx.x & 31, warp = warp_number();
+    float step[SEGMENT];
+#pragma unroll
+    for (int j = 0; j < SEGMENT; ++j) step[j] = delta[warp * SEGMENT + j];
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
-      const int pair = lane + 32 * k;
-      float sum = 0;
+      const float* row = theta + warp * SEGMENT * MOST + lane + 32 * k;
 #pragma unroll
-      for (int j = 0; j < SEGMENT; ++j) value[j][k] = 0;
-      if (pair >= pairs) continue;
-      const float* row = theta + warp * SEGMENT * pairs + pair;
+      for (int j = 0; j < SEGMENT; ++j) value[j][k] = row[j * MOST];
+      value[0][k] *= step[0];
 #pragma unroll
-      for (int j = 0; j < SEGMENT; ++j) {
-        sum = fmaf(turns.delta[warp * SEGMENT + j], *row, sum);
-        value[j][k] = sum;
-        row += pairs;
-      }
-      turns.totals[warp * (N / 2) + pair] = sum;
+      for (int j = 1; j < SEGMENT; ++j) value[j][k] = fmaf(step[j], value[j][k], value[j - 1][k]);
+      turns.totals[warp * (N / 2) + lane + 32 * k] = value[SEGMENT - 1][k];
     }
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < PAIRS; ++k) {
       const int pair = lane + 32 * k;
-      if (pair >= pairs) continue;
-      float before = turns.base[pair];
+      float before = pair < pairs ? turns.base[pair] : 0.0f, earlier[7];
 #pragma unroll
-      for (int w = 0; w < 8; ++w)
-        before += w < warp ? turns.totals[w * (N / 2) + pair] : 0.0f;
+      for (int w = 0; w < 7; ++w) earlier[w] = turns.totals[w * (N / 2) + pair];
+#pragma unroll
+      for (int w = 0; w < 7; ++w) before += w < warp ? earlier[w] : 0.0f;
 #pragma unroll
       for (int j = 0; j < SEGMENT; ++j) value[j][k] += before;
     }
@@ -161,37 +154,68 @@ struct Angles {
 
 // What a pass that walks over an item's chunks reads of one: a wide tile (B or C), a narrow one
 // (x or dy), decays and angles.
-template <int P, int N, int R, bool TURN>
+template <int P, int N, int R, bool TURN, int MOST>
 struct Stage {
   static constexpr int TILES = (ROWS * N + ROWS * P) * sizeof(bf16);
+  static constexpr int THETA = TURN ? chunk_tokens<R>() * MOST * sizeof(float) : 0;
+  static constexpr int BYTES =
+      (TILES + sizeof(ChunkGates) + (TURN ? sizeof(Turns<N, R>) : 0) + THETA + 1023) / 1024 * 1024;
   bf16 *wide, *narrow;
-  Gates* gates;
+  ChunkGates* gates;
   Turns<N, R>* turns;
   float* theta;
 
-  static size_t bytes(int angles) {
-    return (TILES + sizeof(Gates) +
-            (TURN ? sizeof(Turns<N, R>) + chunk_tokens<R>() * angles * sizeof(float) : 0) + 1023) /
-           1024 * 1024;
-  }
   __device__ __forceinline__ explicit Stage(char* memory) {
     wide = reinterpret_cast<bf16*>(memory);
     narrow = wide + ROWS * N;
-    gates = reinterpret_cast<Gates*>(memory + TILES);
+    gates = reinterpret_cast<ChunkGates*>(memory + TILES);
     turns = reinterpret_cast<Turns<N, R>*>(gates + 1);
     theta = reinterpret_cast<float*>(turns + 1);
   }
+
+  // Starts to load a chunk. The angles before it come with it if `base` is given.
+  struct Source {
+    const ScanRows &wide, &narrow;
+    const CUtensorMap &wide_map, &narrow_map, &theta_map;
+    int group, head;
+  };
+  __device__ __forceinline__ void load(const ScanInputs& in, const Source& from, bool whole,
+                                       int64_t token, int tokens, const float* chunk_gates,
+                                       const float* base, uint32_t barrier) const {
+    if (whole) {
+      if (threadIdx.x == 0) {
+        const int base_bytes = base != nullptr ? in.angles * sizeof(float) : 0;
+        bulk_expect(barrier, TILES + sizeof(ChunkGates) + THETA + base_bytes);
+        bulk_tile<N, R>(wide, from.wide_map, from.group, token, barrier);
+        bulk_tile<P, R>(narrow, from.narrow_map, from.head, token, barrier);
+        bulk_copy(gates, chunk_gates, sizeof(ChunkGates), barrier);
+        if (TURN) bulk_copy(theta, from.theta_map, 0, static_cast<int>(token), barrier);
+        if (base_bytes > 0) bulk_copy(turns->base, base, base_bytes, barrier);
+      }
+      return;
+    }
+    load_tile<N, R>(wide, from.wide, from.group, token, tokens);
+    load_tile<P, R>(narrow, from.narrow, from.head, token, tokens);
+    load_words(gates->decay, chunk_gates, SCAN_GATES * ROWS);
+    if (TURN) load_theta<R, MOST>(theta, in, token, tokens);
+    if (base != nullptr && threadIdx.x < in.angles)
+      copy_word_async(turns->base + threadIdx.x, base + threadIdx.x, true);
+    if (threadIdx.x == 0) barrier_arrive(barrier);  // so that its turns are chunks
+  }
 };
 
-// Factors of rows that one warp keeps for itself: f(row) for each.
-template <typename F>
-__device__ __forceinline__ const float* warp_factors(float (*room)[ROWS], F&& f) {
-  const int lane = threadIdx.x & 31;
-  float* own = room[threadIdx.x >> 5];
-  own[lane] = f(lane);
-  own[lane + 32] = f(lane + 32);
-  __syncwarp();
-  return own;
+// Waits for a chunk: the `turn`-th completion of its barrier. A barrier of the block has to follow
+// if it is not whole.
+__device__ __forceinline__ void chunk_arrived(bool whole, uint32_t barrier, uint32_t turn) {
+  bulk_wait(barrier, turn);
+  if (!whole) {
+    copies_done();
+    stores_done();
+  }
+}
+
+__device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cosine) {
+  __sincosf(principal(angle), &sine, &cosine);
 }
 
 // Row length of tables by pair, padded against bank conflicts.
@@ -229,11 +253,11 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
                                              __half2* table, int pitch = TABLE<N>,
                                              const float* by = nullptr) {
   const int lane = threadIdx.x & 31, warp = warp_number();
-  constexpr int SEGMENT = Angles<N, R>::SEGMENT, TILES = TWO ? 2 : 1;
+  constexpr int SEGMENT = Angles<N, R, MOST>::SEGMENT, TILES = TWO ? 2 : 1;
   constexpr int AT_ONCE = R < 4 ? 4 / R : 1;  // tokens
   static_assert(SEGMENT * R == 8 && N >= 64);
 #pragma unroll
-  for (int k = 0; k < Angles<N, R>::PAIRS; ++k) {
+  for (int k = 0; k < N / 64; ++k) {
     const int pair = lane + 32 * k;
     float2 add[2][R];
 #pragma unroll

@@ -107,12 +107,12 @@ T* pointer(const Tensor& t) {
 }
 
 cuda::ScanSaved saved_of(const Tensor& states, const Tensor& decay, const Tensor& turn,
-                         const Tensor& angle, const Tensor& sums, const Tensor& within) {
+                         const Tensor& angle, const Tensor& gates, const Tensor& within) {
   return {pointer<__nv_bfloat16>(states),
           pointer<float>(decay),
           pointer<float>(turn),
           pointer<float>(angle),
-          pointer<float>(sums),
+          pointer<float>(gates),
           within.defined() ? pointer<__nv_bfloat16>(within) : nullptr};
 }
 
@@ -127,7 +127,7 @@ ScanRun scan_values(const variable_list& t, const Tensor& items, const Tensor& f
   Tensor decay = at::empty({in.items, in.heads}, single);
   Tensor turn = at::empty({in.items, in.heads, angles}, single);
   Tensor angle = at::empty({chunks, in.heads, angles}, single);
-  Tensor sums = at::empty({tokens, in.heads}, single);
+  Tensor gates = at::empty({chunks, in.heads, cuda::SCAN_GATES, 64}, single);
   Tensor local = at::empty({in.items, in.heads, in.head_dim, in.state}, half), within;
   if (keep_within) within = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
   Tensor y = at::empty({tokens, in.heads, in.rank, in.head_dim}, half);
@@ -135,9 +135,9 @@ ScanRun scan_values(const variable_list& t, const Tensor& items, const Tensor& f
                      : at::empty({0}, single);
   cuda::ScanOutputs out{gradient_rows(y, 2, 1), keep ? pointer<float>(last) : nullptr,
                         pointer<__nv_bfloat16>(local)};
-  cuda::scan_forward(in, saved_of(states, decay, turn, angle, sums, within), out,
+  cuda::scan_forward(in, saved_of(states, decay, turn, angle, gates, within), out,
                      current_stream(y));
-  return {y, last, {states, decay, turn, angle, sums, within}};
+  return {y, last, {states, decay, turn, angle, gates, within}};
 }
 
 variable_list scan_gradients(const variable_list& t, const Tensor& items, const Tensor& first,
