@@ -32,8 +32,7 @@ __device__ __forceinline__ void barrier_sync(uint32_t place) {
         : "=r"(passed)
         : "r"(place), "l"(phase)
         : "memory");
-  } while (!passed);
-  __syncwarp();
+  } while (!__all_sync(~0u, passed));
 }
 
 // A barrier of one thread, which says how many bytes are to come and starts the copies: it completes
@@ -63,8 +62,7 @@ __device__ __forceinline__ void bulk_wait(uint32_t barrier, uint32_t turn) {
         : "=r"(passed)
         : "r"(barrier), "r"(turn & 1)
         : "memory");
-  } while (!passed);
-  __syncwarp();
+  } while (!__all_sync(~0u, passed));
 #endif
 }
 

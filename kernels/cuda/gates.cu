@@ -90,31 +90,32 @@ __device__ __forceinline__ float value_of(const float* from, int64_t i) {
   return from ? from[i] : 0.0f;
 }
 
-__global__ void __launch_bounds__(BLOCK) forward3(Gates3 in, Gates3Values out) {
-  const int width = in.heads + in.angles;
-  const int64_t first = blockIdx.x * int64_t{SLAB};
-  for (int i = threadIdx.x; i < SLAB * width; i += BLOCK) {
-    const int64_t token = first + i / width;
-    const int column = i % width;
-    if (token >= in.tokens) return;
-    if (column >= in.heads) {
-      out.theta[token * in.angles + column - in.heads] =
-          PI * tanhf(__bfloat162float(in.values[token * in.stride + 2 * in.heads + column]));
-      continue;
-    }
-    const Parts here(in, token, column);
-    const int64_t at = token * in.heads + column;
-    const float gamma = here.share * here.delta;
-    float weight = gamma;
-    if (token + 1 < in.tokens && in.position[token + 1] != 0) {
-      const Parts next(in, token + 1, column);
-      weight += next.delta - next.share * next.delta;
-    }
-    out.delta[at] = here.delta;
-    out.log_decay[at] = -here.delta * here.decay;
-    out.gamma[at] = gamma;
-    out.weight[at] = weight;
+// A block has the heads of SLAB tokens, and the next as many their angles: theirs is other work.
+__global__ void __launch_bounds__(BLOCK) forward3(Gates3 in, Gates3Values out, int lanes) {
+  const int64_t first = blockIdx.x / 2 * int64_t{SLAB};
+  const int64_t last = first + SLAB < in.tokens ? first + SLAB : in.tokens;
+  if (blockIdx.x % 2 == 0) {
+    for (int64_t token = first + threadIdx.x / 32; token < last; token += BLOCK / 32)
+      for (int pair = threadIdx.x % 32; pair < in.angles; pair += 32)
+        out.theta[token * in.angles + pair] =
+            PI * tanhf(__bfloat162float(in.values[token * in.stride + 3 * in.heads + pair]));
+    return;
   }
+  for (int64_t token = first + threadIdx.x / lanes; token < last; token += BLOCK / lanes)
+    for (int head = threadIdx.x % lanes; head < in.heads; head += lanes) {
+      const Parts here(in, token, head);
+      const int64_t at = token * in.heads + head;
+      const float gamma = here.share * here.delta;
+      float weight = gamma;
+      if (token + 1 < in.tokens && in.position[token + 1] != 0) {
+        const Parts next(in, token + 1, head);
+        weight += next.delta - next.share * next.delta;
+      }
+      out.delta[at] = here.delta;
+      out.log_decay[at] = -here.delta * here.decay;
+      out.gamma[at] = gamma;
+      out.weight[at] = weight;
+    }
 }
 
 // The first GATE_BLOCKS blocks have the heads: a thread keeps to one and strides over tokens,
@@ -125,14 +126,14 @@ __global__ void __launch_bounds__(BLOCK)
   const int width = 3 * in.heads + in.angles;
   if (blockIdx.x >= GATE_BLOCKS) {
     const int64_t first = (blockIdx.x - GATE_BLOCKS) * int64_t{SLAB};
-    for (int i = threadIdx.x; i < SLAB * in.angles; i += BLOCK) {
-      const int64_t token = first + i / in.angles;
-      const int column = 3 * in.heads + i % in.angles;
-      if (token >= in.tokens) return;
-      const float t = tanhf(__bfloat162float(in.values[token * in.stride + column]));
-      out[token * width + column] = __float2bfloat16(
-          value_of(grad.theta, first * in.angles + i) * PI * (1.0f - t * t));
-    }
+    const int64_t last = first + SLAB < in.tokens ? first + SLAB : in.tokens;
+    for (int64_t token = first + threadIdx.x / 32; token < last; token += BLOCK / 32)
+      for (int pair = threadIdx.x % 32; pair < in.angles; pair += 32) {
+        const int column = 3 * in.heads + pair;
+        const float t = tanhf(__bfloat162float(in.values[token * in.stride + column]));
+        out[token * width + column] = __float2bfloat16(
+            value_of(grad.theta, token * in.angles + pair) * PI * (1.0f - t * t));
+      }
     return;
   }
   const int lane = threadIdx.x % lanes, row = threadIdx.x / lanes, rows = BLOCK / lanes;
@@ -173,22 +174,25 @@ __global__ void __launch_bounds__(BLOCK)
   }
 }
 
+constexpr int SUM_COLUMNS = 16;  // 64 bytes
+
 __global__ void __launch_bounds__(1024)
     sum_of_rows(const float* in, float* out, int64_t rows, int64_t width) {
-  __shared__ float parts[32][32];
-  const int lane = threadIdx.x % 32, part = threadIdx.x / 32;
-  const int64_t column = blockIdx.x * int64_t{32} + lane;
+  constexpr int PARTS = 1024 / SUM_COLUMNS;
+  __shared__ float parts[PARTS][SUM_COLUMNS];
+  const int lane = threadIdx.x % SUM_COLUMNS, part = threadIdx.x / SUM_COLUMNS;
+  const int64_t column = blockIdx.x * int64_t{SUM_COLUMNS} + lane;
   float sum = 0;
   if (column < width) {
 #pragma unroll 8
-    for (int64_t row = part; row < rows; row += 32) sum += in[row * width + column];
+    for (int64_t row = part; row < rows; row += PARTS) sum += in[row * width + column];
   }
   parts[part][lane] = sum;
-  __syncthreads();
-  if (part == 0 && column < width) {
-    for (int i = 1; i < 32; ++i) sum += parts[i][lane];
-    out[column] = sum;
+  for (int half = PARTS / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (part < half) parts[part][lane] += parts[part + half][lane];
   }
+  if (part == 0 && column < width) out[column] = parts[0][lane];
 }
 
 int lanes_of(int heads) {
@@ -202,7 +206,7 @@ int lanes_of(int heads) {
 void gates3_forward(const Gates3& in, const Gates3Values& out, cudaStream_t stream) {
   if (in.tokens == 0) return;
   const int64_t blocks = (in.tokens + SLAB - 1) / SLAB;
-  forward3<<<static_cast<unsigned>(blocks), BLOCK, 0, stream>>>(in, out);
+  forward3<<<static_cast<unsigned>(2 * blocks), BLOCK, 0, stream>>>(in, out, lanes_of(in.heads));
   CISTRON_LAUNCH_CHECK("gates3_forward");
 }
 
@@ -217,7 +221,8 @@ void gates3_backward(const Gates3& in, const Gates3Values& grad, bf16* out, floa
 
 void sum_rows(const float* in, float* out, int64_t rows, int64_t width, cudaStream_t stream) {
   if (width == 0) return;
-  sum_of_rows<<<static_cast<unsigned>((width + 31) / 32), 1024, 0, stream>>>(in, out, rows, width);
+  sum_of_rows<<<static_cast<unsigned>((width + SUM_COLUMNS - 1) / SUM_COLUMNS), 1024, 0, stream>>>(
+      in, out, rows, width);
   CISTRON_LAUNCH_CHECK("sum_rows");
 }
 

@@ -212,6 +212,8 @@ struct ChunkRoom {
       squares = turns > squares ? turns : squares;
     }
     pitch = MOST <= 32 ? 36 : TABLE<N>;
+    // Never, but from places that the compiler knows it computes descriptors once a lane.
+    if (angles > N) squares += angles;
     gates = tiles + squares;
     table = gates + sizeof(Gates) + (24 + 10 * ROWS) * sizeof(float);
     bias = table + (TURN ? chunk_tokens<R>() * pitch * sizeof(__half2) : 0);
@@ -387,7 +389,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
           const int i = first + threadIdx.x;
           if (2 * R * N < THREADS && i >= 2 * R * N) break;
           const float* from = bias + i / (R * N) * 4 * R * N + i % (R * N);
-          grad.dbias[(chunk * in.heads + head) * 2 * R * N + i] =
+          grad.dbias[chunk * grad.parts + head * 2 * R * N + i] =
               from[0] + from[R * N] + from[2 * R * N] + from[3 * R * N];
         }
     };
@@ -441,7 +443,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         float dskip = 0;
 #pragma unroll
         for (int w = 0; w < 8; ++w) dskip += scratch[w];
-        grad.dskip[chunk * in.heads + head] = dskip;
+        grad.dskip[chunk * grad.parts + head] = dskip;
       }
       if (!Room::BIAS_IN_TILES) finish_bias(head);
       if (TURN && threadIdx.x < in.angles) {
@@ -784,9 +786,9 @@ __global__ void __launch_bounds__(32) turn_gradients(ScanInputs in, ScanGradient
   constexpr int AHEAD = 4;
   static_assert(SCAN_HEADS == 8);
   const int lane = threadIdx.x, pitch = angle_pitch(in.angles);
-  const int head = blockIdx.y * SCAN_HEADS + lane / 4, place = lane % 4 * 8;
+  const int head = blockIdx.y * SCAN_HEADS + lane / 4, of_lane = lane % 4 * 8;
   auto pair_of = [&](int k, int i) {
-    return 32 * k + (place & 16) + 4 * (i & 3) + (place & 8) / 4 + i / 4;
+    return 32 * k + (of_lane & 16) + 4 * (i & 3) + (of_lane & 8) / 4 + i / 4;
   };
   const bool works = head < in.heads;
   const int64_t number = blockIdx.x / per_item;
@@ -809,27 +811,40 @@ __global__ void __launch_bounds__(32) turn_gradients(ScanInputs in, ScanGradient
         for (int part = 0; part < (within ? 1 : parts_of_end); ++part)
           sum[k][i] += from[part * in.angles + pair_of(k, i)];
       }
+    uint4 next_changes[AHEAD][PAIRS];
+    float next_delta[AHEAD];
+    auto ask = [&](int last) {
+#pragma unroll
+      for (int j = 0; j < AHEAD; ++j) {
+        const bool valid = last - j >= first && works;
+        const int64_t place = (item.start + last - j) * in.heads + head;
+        next_delta[j] = valid ? in.delta[place] : 0.0f;
+#pragma unroll
+        for (int k = 0; k < PAIRS; ++k)
+          next_changes[j][k] = valid && 32 * k + of_lane < pitch
+                                   ? __ldcs(reinterpret_cast<const uint4*>(
+                                         grad.dangle + place * pitch + 32 * k + of_lane))
+                                   : make_uint4(0, 0, 0, 0);
+      }
+    };
+    ask(end - 1);
     for (int last = end - 1; last >= first; last -= AHEAD) {
       uint4 changes[AHEAD][PAIRS];
       float theta[AHEAD][PAIRS][8], delta[AHEAD];
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
-        const bool valid = last - j >= first && works;
-        const int64_t token = item.start + last - j;
-        delta[j] = valid ? in.delta[token * in.heads + head] : 0.0f;
+        const float* thetas = in.theta + (item.start + last - j) * in.angles;
+        delta[j] = next_delta[j];
 #pragma unroll
         for (int k = 0; k < PAIRS; ++k) {
-          changes[j][k] = valid && 32 * k + place < pitch
-                              ? __ldcs(reinterpret_cast<const uint4*>(
-                                    grad.dangle + (token * in.heads + head) * pitch + 32 * k + place))
-                              : make_uint4(0, 0, 0, 0);
+          changes[j][k] = next_changes[j][k];
 #pragma unroll
           for (int i = 0; i < 8; ++i)
-            theta[j][k][i] = valid && pair_of(k, i) < in.angles
-                                 ? in.theta[token * in.angles + pair_of(k, i)]
-                                 : 0.0f;
+            theta[j][k][i] =
+                last - j >= first && pair_of(k, i) < in.angles ? thetas[pair_of(k, i)] : 0.0f;
         }
       }
+      ask(last - AHEAD);
 #pragma unroll
       for (int j = 0; j < AHEAD; ++j) {
         const int64_t token = item.start + last - j;

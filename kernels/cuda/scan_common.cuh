@@ -256,6 +256,11 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
   constexpr int SEGMENT = Angles<N, R, MOST>::SEGMENT, TILES = TWO ? 2 : 1;
   constexpr int AT_ONCE = R < 4 ? 4 / R : 1;  // tokens
   static_assert(SEGMENT * R == 8 && N >= 64);
+  const uint32_t base = shared_address(first + at<N>(warp * 8, 2 * lane));
+  const uint32_t apart = TWO ? shared_address(second) - shared_address(first) : 0;
+  uint32_t of_row[8];
+#pragma unroll
+  for (int row = 0; row < 8; ++row) of_row[row] = (base ^ (16 * row)) + 128 * row;
 #pragma unroll
   for (int k = 0; k < N / 64; ++k) {
     const int pair = lane + 32 * k;
@@ -265,10 +270,9 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
       add[0][r] = first_bias.at(k, r);
       if (TWO) add[1][r] = second_bias.at(k, r);
     }
-    const uint32_t place[2] = {
-        shared_address(first + at<N>(warp * 8, 2 * pair)),
-        shared_address((TWO ? second : first) + at<N>(warp * 8, 2 * pair))};
-    auto address = [&](int tile, int row) { return (place[tile] ^ (16 * row)) + 128 * row; };
+    auto address = [&](int tile, int row) {
+      return of_row[row] + (tile > 0 ? apart : 0) + k * ROWS * 128;
+    };
     auto change = [&](auto known) {
       constexpr bool turned = decltype(known)::value;
 #pragma unroll

@@ -242,6 +242,8 @@ __global__ void __launch_bounds__(THREADS, 2)
         bulk_tile<N, R>(q, maps.c, group, token, barrier);
         bulk_tile<N, R>(room.k(index), maps.b, group, token, barrier);
         bulk_tile<P, R>(room.v(index), maps.x, head, token, barrier);
+        if (index + 1 < chunks)
+          bulk_prefetch(maps.x, 0, 0, head, static_cast<int>(token) + TOKENS);
       }
       return;
     }
@@ -294,11 +296,15 @@ __global__ void __launch_bounds__(THREADS, 2)
       // Products that overlap with what reads others' sums are made one after another.
       scores.template wait<0>();
       out.template wait<0>();
-      const Weights<R> weights(gates, row, first);
       const Elements<ROWS> place(p, row, first);
-      scores.each([&](float& a, float& b, int f, int h) {
-        place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
-      });
+      if (row + 15 < first) {  // every token is before every one that it would read
+        scores.each([&](float&, float&, int f, int h) { place.store(f, h, 0); });
+      } else {
+        const Weights<R> weights(gates, row, first);
+        scores.each([&](float& a, float& b, int f, int h) {
+          place.store(f, h, pack(a * weights.lower(f, h, 0), b * weights.lower(f, h, 1)));
+        });
+      }
     }
     out.scale_rows(gates.kept[mine], gates.kept[mine + 8]);
     state.scale(power_of_two(chunk_decay(gates)));

@@ -164,13 +164,14 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   Tensor dstates_of = at::empty({chunks, in.heads, in.head_dim, in.state}, half);
   const Tensor states = kept[5].defined() ? kept[5] : at::empty_like(dstates_of);
   Tensor left = at::empty({chunks, in.heads}, single);
-  Tensor chunk_turning = at::empty({chunks, in.heads, angles}, single), dbias;
-  if (turns) dbias = at::empty({chunks, in.heads, 2, in.rank, in.state}, single);
+  Tensor chunk_turning = at::empty({chunks, in.heads, angles}, single);
+  // Parts of the gradients of the biases [heads, 2, rank, state], then of D [heads].
+  const std::int64_t of_bias = turns ? in.heads * 2 * width : 0;
+  const Tensor parts_of_sums = at::empty({chunks, of_bias + in.heads}, single);
   const std::int64_t parts = (in.heads + cuda::SCAN_HEADS - 1) / cuda::SCAN_HEADS;
   Tensor dtheta = at::empty({parts, tokens, angles}, single);
   Tensor turning = at::empty({in.items, in.heads, in.head_dim / 8, angles}, single);
   Tensor ddecay = gate(), dweight = gate(), dgamma = gate(), ddelta = gate();
-  Tensor dskip = at::empty({chunks, in.heads}, single);
   Tensor dinitial = t[INITIAL].defined() ? at::empty_like(t[INITIAL]) : Tensor();
   cuda::ScanGradients out{rows(dy, 2, 1),
                           floats(dlast),
@@ -185,15 +186,16 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
                           pointer<__nv_bfloat16>(states),
                           pointer<__nv_bfloat16>(dstates_of),
                           pointer<float>(left),
-                          float_target(dbias),
+                          pointer<float>(parts_of_sums),
                           pointer<float>(chunk_turning),
                           pointer<float>(dtheta),
                           pointer<float>(ddecay),
                           pointer<float>(dweight),
                           pointer<float>(dgamma),
                           pointer<float>(ddelta),
-                          pointer<float>(dskip),
-                          dinitial.defined() ? pointer<float>(dinitial) : nullptr};
+                          pointer<float>(parts_of_sums) + of_bias,
+                          dinitial.defined() ? pointer<float>(dinitial) : nullptr,
+                          parts_of_sums.size(1)};
   const auto stream = current_stream(dy);
   cuda::scan_backward(in, saved, out, stream);
   // To [tokens, rank, groups, state].
@@ -208,17 +210,17 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
     if (!place.defined())
       gradient = whole.view({tokens, in.groups, in.rank, in.state}).transpose(1, 2);
   };
-  auto sum_of = [&](const Tensor& parts) {
-    Tensor sum = at::empty(parts.sizes().slice(1), parts.options());
-    cuda::sum_rows(floats(parts), pointer<float>(sum), chunks, sum.numel(), stream);
-    return sum;
-  };
+  Tensor sums;
+  if (turns || t[SKIP].defined()) {
+    sums = at::empty({parts_of_sums.size(1)}, single);
+    cuda::sum_rows(floats(parts_of_sums), pointer<float>(sums), chunks, sums.numel(), stream);
+  }
   variable_list result(INPUTS);
   result[X] = dx;
   over_heads(db, places.db, result[B]);
   over_heads(dc, places.dc, result[C]);
   if (turns) {
-    const Tensor bias = sum_of(dbias);
+    const Tensor bias = sums.narrow(0, 0, of_bias).view({in.heads, 2, in.rank, in.state});
     result[B_BIAS] = bias.select(1, 0);
     result[C_BIAS] = bias.select(1, 1);
   }
@@ -229,7 +231,7 @@ variable_list scan_gradients(const variable_list& t, const Tensor& items, const 
   result[DECAY] = ddecay;
   result[WEIGHT] = dweight;
   result[GAMMA] = dgamma;
-  if (t[SKIP].defined()) result[SKIP] = sum_of(dskip);
+  if (t[SKIP].defined()) result[SKIP] = sums.narrow(0, of_bias, in.heads);
   result[INITIAL] = dinitial;
   return result;
 }
