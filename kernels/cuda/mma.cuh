@@ -272,6 +272,18 @@ __device__ __forceinline__ void multiply_async(float (&c)[4][4], uint64_t a, uin
       : "l"(a), "l"(b), "n"(int(TA)), "n"(int(TB)));
 }
 
+// The first of a sum.
+template <bool TA, bool TB>
+__device__ __forceinline__ void multiply_first(float (&c)[4][4], uint64_t a, uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
+      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15}, %16, %17, 0, 1, 1, %18, %19;"
+      : "=f"(c[0][0]), "=f"(c[0][1]), "=f"(c[0][2]), "=f"(c[0][3]), "=f"(c[1][0]), "=f"(c[1][1]),
+        "=f"(c[1][2]), "=f"(c[1][3]), "=f"(c[2][0]), "=f"(c[2][1]), "=f"(c[2][2]), "=f"(c[2][3]),
+        "=f"(c[3][0]), "=f"(c[3][1]), "=f"(c[3][2]), "=f"(c[3][3])
+      : "l"(a), "l"(b), "n"(int(TA)), "n"(int(TB)));
+}
+
 template <bool TA, bool TB>
 __device__ __forceinline__ void multiply_async(float (&c)[8][4], uint64_t a, uint64_t b) {
   asm volatile(

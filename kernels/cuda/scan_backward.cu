@@ -508,11 +508,11 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       const bf16 *value = half ? v : o, *through_state = half ? ds : s;
       const int first = 32 * half;
       Part<4> inner;
-      inner.template begin<P>(Left<P>(v, row), Right<P>(o, first));
+      inner.template begin_fresh<P>(Left<P>(v, row), Right<P>(o, first));
       {
         // Rows are s, columns t.
         Part<4> scores;
-        scores.template begin<N>(Left<N>(k, row), Right<N>(q, first));
+        scores.template begin_fresh<N>(Left<N>(k, row), Right<N>(q, first));
         inner.template wait<1>();
         float dskip = 0;  // dy . x of the same row
         inner.each([&](float& a, float& b, int f, int h) {

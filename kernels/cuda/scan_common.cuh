@@ -258,9 +258,6 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
   static_assert(SEGMENT * R == 8 && N >= 64);
   const uint32_t base = shared_address(first + at<N>(warp * 8, 2 * lane));
   const uint32_t apart = TWO ? shared_address(second) - shared_address(first) : 0;
-  uint32_t of_row[8];
-#pragma unroll
-  for (int row = 0; row < 8; ++row) of_row[row] = (base ^ (16 * row)) + 128 * row;
 #pragma unroll
   for (int k = 0; k < N / 64; ++k) {
     const int pair = lane + 32 * k;
@@ -271,7 +268,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
       if (TWO) add[1][r] = second_bias.at(k, r);
     }
     auto address = [&](int tile, int row) {
-      return of_row[row] + (tile > 0 ? apart : 0) + k * ROWS * 128;
+      return (base ^ (16 * row)) + 128 * row + (tile > 0 ? apart : 0) + k * ROWS * 128;
     };
     auto change = [&](auto known) {
       constexpr bool turned = decltype(known)::value;
@@ -323,7 +320,8 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
 // Starts to add a product over K terms to this warp's 16 x (8 F) part of an M-row result; of the
 // terms those before `first` or from `last` on are zero. With wgmma the four warps of a
 // warpgroup make 64 rows together, and the sums stand only after products_wait.
-template <int M, int K, int F, typename A, typename B>
+// FRESH sums begin with nothing: a second group under way would wait for its zeros.
+template <int M, int K, bool FRESH = false, int F, typename A, typename B>
 __device__ __forceinline__ void product_begin(float (&c)[F][4], const A& left, const B& right,
                                               int first = 0, int last = K) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -331,6 +329,12 @@ __device__ __forceinline__ void product_begin(float (&c)[F][4], const A& left, c
     products_begin();
 #pragma unroll
     for (int k = 0; k < K; k += 16) {
+      if constexpr (FRESH) {
+        if (k == 0) {
+          multiply_first<A::TRANSPOSED, B::TRANSPOSED>(c, left.descriptor(0), right.descriptor(0));
+          continue;
+        }
+      }
       if constexpr (A::REGISTERS)
         multiply_async<B::TRANSPOSED>(c, left.part(k), right.descriptor(k));
       else
@@ -502,6 +506,11 @@ struct Part {
   __device__ __forceinline__ void begin(const A& left, const B& right, int first = 0,
                                         int last = K) {
     product_begin<64, K>(value, left, right, first, last);
+  }
+  // The same of a part that is still empty.
+  template <int K, typename A, typename B>
+  __device__ __forceinline__ void begin_fresh(const A& left, const B& right) {
+    product_begin<64, K, F == 4>(value, left, right);
   }
   // With at most PENDING later products under way.
   template <int PENDING>

@@ -242,8 +242,16 @@ __global__ void __launch_bounds__(THREADS, 2)
         bulk_tile<N, R>(q, maps.c, group, token, barrier);
         bulk_tile<N, R>(room.k(index), maps.b, group, token, barrier);
         bulk_tile<P, R>(room.v(index), maps.x, head, token, barrier);
-        if (index + 1 < chunks)
-          bulk_prefetch(maps.x, 0, 0, head, static_cast<int>(token) + TOKENS);
+        if (index + 1 < chunks) {
+          const int next = static_cast<int>(token) + TOKENS;
+          bulk_prefetch(maps.x, 0, 0, head, next);
+          // What heads share, for all of them.
+          if (head % (in.heads / in.groups) == 0)
+            for (int panel = 0; panel < N; panel += 64) {
+              bulk_prefetch(maps.c, panel, 0, group, next);
+              bulk_prefetch(maps.b, panel, 0, group, next);
+            }
+        }
       }
       return;
     }
@@ -291,11 +299,9 @@ __global__ void __launch_bounds__(THREADS, 2)
     {
       Part<4> scores;
       const int first = 32 * half;
-      scores.template begin<N>(Left<N>(q, row), Right<N>(k, first));
-      out.template begin<N>(Left<N>(q, row), Right<N, P>(s, column));
-      // Products that overlap with what reads others' sums are made one after another.
-      scores.template wait<0>();
-      out.template wait<0>();
+      scores.template begin_fresh<N>(Left<N>(q, row), Right<N>(k, first));
+      out.template begin_fresh<N>(Left<N>(q, row), Right<N, P>(s, column));
+      scores.template wait<1>();
       const Elements<ROWS> place(p, row, first);
       if (row + 15 < first) {  // every token is before every one that it would read
         scores.each([&](float&, float&, int f, int h) { place.store(f, h, 0); });
@@ -306,6 +312,7 @@ __global__ void __launch_bounds__(THREADS, 2)
         });
       }
     }
+    out.template wait<0>();
     out.scale_rows(gates.kept[mine], gates.kept[mine + 8]);
     state.scale(power_of_two(chunk_decay(gates)));
     const auto values = state.scaled(v, gates.put);

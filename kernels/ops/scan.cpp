@@ -24,10 +24,10 @@ ScanPlan scan_plan(const std::vector<std::int64_t>& lengths, std::int64_t heads,
   const std::int64_t chunk = 64 / rank;
   std::int64_t total = 0;
   for (auto length : lengths) total += length;
-  // Blocks that fill the chip twice, three a multiprocessor, if items of 4 to 22 chunks allow it:
+  // Blocks that fill the chip twice, three a multiprocessor, if items of 4 to 44 chunks allow it:
   // what passes between items is to be little.
   std::int64_t per_item = (total * heads - 1) / (chunk * 768) + 1;
-  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 22) * chunk;
+  per_item = std::min<std::int64_t>(std::max<std::int64_t>(per_item, 4), 44) * chunk;
   std::vector<std::int64_t> items, first;
   std::int64_t start = 0, chunks = 0;
   for (std::size_t sequence = 0; sequence < lengths.size(); ++sequence) {
