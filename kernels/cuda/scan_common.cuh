@@ -284,7 +284,7 @@ __device__ __forceinline__ void rotate_tiles(bf16* first, const RowBias<N, R>& f
         for (int j = 0; j < AT_ONCE; ++j) {
           float sine = 0, cosine = 1;
           if (turned) __sincosf(angles.value[start + j][32 * k < MOST ? k : 0], &sine, &cosine);
-          if (table != nullptr && pair < pitch)
+          if (table != nullptr && 32 * k < MOST && pair < pitch)
             table[(warp * SEGMENT + start + j) * pitch + pair] = __floats2half2_rn(cosine, sine);
           if (by != nullptr) {
             const float factor = by[warp * 8 + (start + j) * R];
