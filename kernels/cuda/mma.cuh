@@ -405,11 +405,6 @@ __device__ __forceinline__ void tile_read() {
 #endif
 }
 
-// Asks for a line that the next chunk will read.
-__device__ __forceinline__ void prefetch(const void* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
-}
-
 // Waits until at most PENDING groups of copies, of which the last ends here, are under way.
 template <int PENDING = 0>
 __device__ __forceinline__ void copies_done() {

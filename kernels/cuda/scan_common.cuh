@@ -608,6 +608,31 @@ struct Weights {
   }
 };
 
+// Row length of the gradients of a token's angles.
+__host__ __device__ constexpr int angle_pitch(int angles) { return (angles + 15) / 16 * 16; }
+
+// Sums `value` over the eight lanes that hold the same columns of a fragment: each lane ends
+// with the sum of number lane / 4 of eight, or lane / 8 of four. With R above one rows of
+// different ranks stay apart: of eight each lane ends with the R from lane / 4 / R * R on, for
+// rank lane / 4 % R.
+template <int R = 1, int COUNT>
+__device__ __forceinline__ void sum_columns(float (&value)[COUNT]) {
+  static_assert((COUNT == 4 && R == 1) || COUNT == 8);
+  const int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int step = 16, half = COUNT / 2; half > R / 2; step /= 2, half /= 2) {
+    const bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < COUNT / 2; ++i) {
+      if (i >= half) break;
+      const float keep = upper ? value[i + half] : value[i];
+      const float send = upper ? value[i] : value[i + half];
+      value[i] = keep + __shfl_xor_sync(~0u, send, step);
+    }
+  }
+  if (COUNT == 4) value[0] += __shfl_xor_sync(~0u, value[0], 4);
+}
+
 // Sum over the four lanes that share a row of a fragment.
 __device__ __forceinline__ float sum_row(float value) {
   value += __shfl_xor_sync(~0u, value, 1);

@@ -351,9 +351,9 @@ void run(const ScanInputs& in, const ScanSaved& saved, const ScanOutputs& out,
   const dim3 blocks(static_cast<unsigned>(in.items * in.heads));
   const ScanMaps maps = scan_maps<S>(in, nullptr);
   if (in.items > 0) {
-    const int per_item = static_cast<int>((in.chunks + in.items - 1) / in.items);
+    const int per_item = chunks_per_item(in);
     chunk_gates<R><<<static_cast<unsigned>(in.items * per_item), 256, 0, stream>>>(in, saved.gates,
-                                                                                per_item);
+                                                                                   per_item);
     CISTRON_LAUNCH_CHECK("chunk_gates");
     constexpr int size = 2 * Stage<P, N, R, TURN, MOST>::BYTES;
     allow(local_states<P, N, R, TURN, MOST>, size);

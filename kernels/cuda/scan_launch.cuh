@@ -5,6 +5,16 @@
 
 namespace cistron::cuda {
 
+// What follows the gradients of states: those within chunks, and those of angles.
+void scan_chunks(const ScanInputs& in, const ScanSaved& saved, const ScanGradients& grad,
+                 cudaStream_t stream);
+void scan_turns(const ScanInputs& in, const ScanGradients& grad, cudaStream_t stream);
+
+// Chunks of an item on average, rounded up: blocks take those of longer ones in turn.
+inline int chunks_per_item(const ScanInputs& in) {
+  return static_cast<int>((in.chunks + in.items - 1) / in.items);
+}
+
 // At most MOST pairs turn.
 template <int P_, int N_, int R_, bool TURN_, int MOST_>
 struct ScanShape {
@@ -12,8 +22,8 @@ struct ScanShape {
   static constexpr bool TURN = TURN_;
 };
 
-// Calls `f` with the compiled shape, or returns false where there is none. Code for few angles needs
-// fewer registers.
+// Calls `f` with the compiled shape, or returns false where there is none. Code for few angles
+// needs fewer registers.
 template <typename F>
 bool dispatch(int head_dim, int state, int rank, int angles, F&& f) {
 #define CISTRON_SHAPE(P, N, R, TURN)                                                     \
