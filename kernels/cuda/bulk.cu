@@ -37,9 +37,17 @@ bool tensor_map(CUtensorMap& map, bool single, const void* data, int rank, const
                 const uint64_t* strides, const uint32_t* box, bool swizzle) {
   const uint32_t steps[5] = {1, 1, 1, 1, 1};
   cuuint64_t dims[5], bytes[5];
-  for (int i = 0; i < rank; ++i) dims[i] = sizes[i];
-  for (int i = 0; i + 1 < rank; ++i) bytes[i] = strides[i];
-  return encoder() != nullptr &&
+  // What the driver would refuse is not asked for: tools report refused calls as errors.
+  bool fits = reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  for (int i = 0; i < rank; ++i) {
+    dims[i] = sizes[i];
+    fits = fits && sizes[i] > 0 && sizes[i] < uint64_t{1} << 32;
+  }
+  for (int i = 0; i + 1 < rank; ++i) {
+    bytes[i] = strides[i];
+    fits = fits && strides[i] > 0 && strides[i] % 16 == 0 && strides[i] < uint64_t{1} << 40;
+  }
+  return fits && encoder() != nullptr &&
          encoder()(&map, single ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                    rank, const_cast<void*>(data), dims, bytes, box, steps,
                    CU_TENSOR_MAP_INTERLEAVE_NONE,

@@ -76,7 +76,7 @@ ScanMaps scan_maps(const ScanInputs& in, const ScanRows* dy) {
     const uint64_t sizes[] = {static_cast<uint64_t>(in.angles), static_cast<uint64_t>(in.tokens)};
     const uint64_t strides[] = {sizes[0] * sizeof(float)};
     const uint32_t box[] = {S::MOST, chunk_tokens<S::R>()};
-    maps.ready = in.angles > 0 && tensor_map(maps.theta, true, in.theta, 2, sizes, strides, box, false);
+    maps.ready = tensor_map(maps.theta, true, in.theta, 2, sizes, strides, box, false);
   }
   return maps;
 }
