@@ -35,7 +35,7 @@ struct ChunkRoom {
       squares = turns > squares ? turns : squares;
     }
     pitch = MOST <= 32 ? 36 : TABLE<N>;
-    // Never, but from places that the compiler knows it computes descriptors once a lane.
+    // Never so, but for offsets that it knows the compiler computes descriptors once a lane.
     if (angles > N) squares += angles;
     gates = tiles + squares;
     table = gates + sizeof(Gates) + (24 + 10 * ROWS) * sizeof(float);
