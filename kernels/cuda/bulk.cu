@@ -1,3 +1,4 @@
+// Maps of tensors, by which the copy engine finds boxes.
 #include "bulk.cuh"
 
 #include <cuda_runtime.h>

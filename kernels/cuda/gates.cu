@@ -90,7 +90,7 @@ __device__ __forceinline__ float value_of(const float* from, int64_t i) {
   return from ? from[i] : 0.0f;
 }
 
-// A block has the heads of SLAB tokens, and the next as many their angles: theirs is other work.
+// Even blocks have the angles of SLAB tokens, odd ones their heads: no warp has both to do.
 __global__ void __launch_bounds__(BLOCK) forward3(Gates3 in, Gates3Values out, int lanes) {
   const int64_t first = blockIdx.x / 2 * int64_t{SLAB};
   const int64_t last = first + SLAB < in.tokens ? first + SLAB : in.tokens;

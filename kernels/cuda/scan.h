@@ -86,14 +86,13 @@ struct ScanGradients {
   // Scratch [chunks, heads, head_dim, state]; with angles no states, which the forward pass kept.
   __nv_bfloat16 *states, *dstates_of;
   float* left;               // scratch [chunks, heads]
-  // Parts of sums, `parts` floats from chunk to chunk.
-  float* dbias;              // [chunks, heads, 2, rank, state]: of b and c, with angles
+  float* dbias;              // parts of sums [chunks, heads, 2, rank, state]: of b and c, with angles
   float* chunk_turning;      // scratch [chunks, heads, angles]: what turns over a chunk's start
   float* dtheta;            // [parts, tokens, angles]: one for every SCAN_HEADS heads
   float *dlog_decay, *dweight, *dgamma, *ddelta;  // [tokens, heads]; ddelta through the angle alone
   float* dskip;              // parts of sums [chunks, heads]
   float* dinitial;           // [sequences, heads, head_dim, state], or null
-  std::int64_t parts;
+  std::int64_t parts;        // floats from chunk to chunk of dbias and of dskip
 };
 
 constexpr int SCAN_HEADS = 8;

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(THREADS, 3)
   };
 
   StatePart<P, N> state;
-  const RowBias<N, R> bias(TURN ? bias_of(in.c_bias, head, R * N) : nullptr);
+  const RowBias<N, R> bias(bias_of(in.c_bias, head, R * N), TURN);
   if (!back)
     state.read(saved.states + ((number + item.sequence) * in.heads + head) * (P * N));
   float decay = 0;

@@ -31,7 +31,7 @@ struct ChunkRoom {
     constexpr int tiles = (2 * ROWS * N + 2 * ROWS * P + 2 * P * N) * sizeof(bf16);
     int squares = 2 * ROWS * ROWS * sizeof(bf16);
     if (TURN) {
-      const int turns = sizeof(Turns<N, R>) + (chunk_tokens<R>() * MOST + ROWS) * sizeof(float);
+      const int turns = sizeof(Turns<N>) + (chunk_tokens<R>() * MOST + ROWS) * sizeof(float);
       squares = turns > squares ? turns : squares;
     }
     pitch = MOST <= 32 ? 36 : TABLE<N>;
@@ -96,6 +96,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   extern __shared__ __align__(1024) char memory[];
   using Room = ChunkRoom<P, N, R, TURN, MOST>;
   constexpr int TOKENS = chunk_tokens<R>();
+  constexpr int OF_GATES = sizeof(Gates) / sizeof(float);  // delta follows
   const Room room(in.angles);
   bf16* q = reinterpret_cast<bf16*>(memory);
   bf16* k = q + ROWS * N;
@@ -105,7 +106,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
   bf16* ds = s + P * N;
   bf16* g = ds + P * N;
   bf16* p = g + ROWS * ROWS;
-  Turns<N, R>& turns = *reinterpret_cast<Turns<N, R>*>(g);  // before g and p are
+  Turns<N>& turns = *reinterpret_cast<Turns<N>*>(g);  // before g and p are
   float* theta = reinterpret_cast<float*>(&turns + 1);
   float* delta = theta + TOKENS * MOST;
   Gates& gates = *reinterpret_cast<Gates*>(memory + room.gates);
@@ -158,7 +159,7 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
         if (TURN) {
           bulk_expect(tiles_there, TILES + (TOKENS * MOST + ROWS + in.angles) * sizeof(float));
           bulk_copy(theta, maps.theta, 0, static_cast<int>(token), barrier);
-          bulk_copy(delta, of_rows + 3 * ROWS, ROWS * sizeof(float), barrier);
+          bulk_copy(delta, of_rows + OF_GATES, ROWS * sizeof(float), barrier);
           bulk_copy(turns.base, base, in.angles * sizeof(float), barrier);
         }
         if (tiles) {
@@ -185,14 +186,14 @@ __global__ void __launch_bounds__(THREADS, R > 4 ? 1 : 2)
       }
       if (TURN) {
         load_theta<R, MOST>(theta, in, token, tokens);
-        load_words(delta, of_rows + 3 * ROWS, ROWS);
+        load_words(delta, of_rows + OF_GATES, ROWS);
         if (threadIdx.x < in.angles)
           copy_word_async(turns.base + threadIdx.x, base + threadIdx.x, true);
         copies_commit();
       }
       load_tile<P, R>(v, in.x, head, token, tokens);
       load_tile<P, R>(o, grad.dy, head, token, tokens);
-      load_words(gates.decay, of_rows, 3 * ROWS);
+      load_words(gates.decay, of_rows, OF_GATES);
 #pragma unroll
       for (int i = 0; i < P * N; i += THREADS * 8) {
         const int at = i + threadIdx.x * 8;

@@ -89,7 +89,7 @@ __device__ __forceinline__ float principal(float angle) {
 }
 
 // What the angles of a chunk follow from, in shared memory.
-template <int N, int R>
+template <int N>
 struct Turns {
   float base[N / 2];       // angles before the chunk
   float totals[8 * N / 2];  // by segment
@@ -121,7 +121,7 @@ struct Angles {
   float value[SEGMENT][PAIRS];
 
   // One barrier. What is loaded is all asked for before it is used.
-  __device__ __forceinline__ void sum(Turns<N, R>& turns, const float* theta, const float* delta,
+  __device__ __forceinline__ void sum(Turns<N>& turns, const float* theta, const float* delta,
                                       int pairs) {
     const int lane = threadIdx.x & 31, warp = warp_number();
     float step[SEGMENT];
@@ -159,26 +159,26 @@ struct Stage {
   static constexpr int TILES = (ROWS * N + ROWS * P) * sizeof(bf16);
   static constexpr int THETA = TURN ? chunk_tokens<R>() * MOST * sizeof(float) : 0;
   static constexpr int BYTES =
-      (TILES + sizeof(ChunkGates) + (TURN ? sizeof(Turns<N, R>) : 0) + THETA + 1023) / 1024 * 1024;
+      (TILES + sizeof(ChunkGates) + (TURN ? sizeof(Turns<N>) : 0) + THETA + 1023) / 1024 * 1024;
   bf16 *wide, *narrow;
   ChunkGates* gates;
-  Turns<N, R>* turns;
+  Turns<N>* turns;
   float* theta;
 
   __device__ __forceinline__ explicit Stage(char* memory) {
     wide = reinterpret_cast<bf16*>(memory);
     narrow = wide + ROWS * N;
     gates = reinterpret_cast<ChunkGates*>(memory + TILES);
-    turns = reinterpret_cast<Turns<N, R>*>(gates + 1);
+    turns = reinterpret_cast<Turns<N>*>(gates + 1);
     theta = reinterpret_cast<float*>(turns + 1);
   }
 
-  // Starts to load a chunk. The angles before it come with it if `base` is given.
   struct Source {
     const ScanRows &wide, &narrow;
     const CUtensorMap &wide_map, &narrow_map, &theta_map;
     int group, head;
   };
+  // Starts to load a chunk. The angles before it come with it if `base` is given.
   __device__ __forceinline__ void load(const ScanInputs& in, const Source& from, bool whole,
                                        int64_t token, int tokens, const float* chunk_gates,
                                        const float* base, uint32_t barrier) const {
@@ -222,15 +222,15 @@ __device__ __forceinline__ void sine_cosine(float angle, float& sine, float& cos
 template <int N>
 constexpr int TABLE = N / 2 + 4;
 
-// What is added to the pairs of a lane before they turn; of rank one loaded ahead.
+// What is added to the pairs of a lane before they turn; of rank one loaded ahead, if any turn.
 template <int N, int R>
 struct RowBias {
   static constexpr int PAIRS = N / 64;
   const float* from;
   float2 ahead[R == 1 ? PAIRS : 1];
 
-  __device__ __forceinline__ explicit RowBias(const float* bias) : from(bias) {
-    if (R == 1)
+  __device__ __forceinline__ explicit RowBias(const float* bias, bool turn = true) : from(bias) {
+    if (R == 1 && turn)
 #pragma unroll
       for (int k = 0; k < PAIRS; ++k) ahead[k] = load(k, 0);
   }

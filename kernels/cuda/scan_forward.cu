@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(THREADS, 3)
               saved.gates + place * SCAN_GATES * ROWS, nullptr, barrier + 8 * (index & 1));
   };
   StatePart<P, N> state;
-  const RowBias<N, R> bias(TURN ? bias_of(in.b_bias, head, R * N) : nullptr);
+  const RowBias<N, R> bias(bias_of(in.b_bias, head, R * N), TURN);
   float whole = 0;
   if (TURN && threadIdx.x < N / 2) Chunk(stages).turns->base[threadIdx.x] = 0;
   if (threadIdx.x == 0) {
@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(THREADS, 3)
     __syncthreads();
     if (index + 1 < chunks) load(index + 1);
     if (TURN) {
-      Turns<N, R>& turns = *stage.turns;
+      Turns<N>& turns = *stage.turns;
       if (threadIdx.x < in.angles)
         saved.angle[((item.chunk + index) * static_cast<int64_t>(in.heads) + head) * in.angles +
                     threadIdx.x] = turns.base[threadIdx.x];
@@ -181,10 +181,10 @@ struct Query {
   static constexpr int TILES = (ROWS * ROWS + P * N + 3 * ROWS * N + 2 * ROWS * P) * sizeof(bf16);
   static constexpr int TURNS = TILES + 2 * sizeof(ChunkGates);
   static constexpr int THETA = chunk_tokens<R>() * MOST * sizeof(float);
-  static constexpr int BYTES = TURNS + (TURN ? sizeof(Turns<N, R>) + THETA : 0);
+  static constexpr int BYTES = TURNS + (TURN ? sizeof(Turns<N>) + THETA : 0);
   bf16 *s, *p, *q;
   char* memory;
-  Turns<N, R>& turns;
+  Turns<N>& turns;
   float* theta;
 
   __device__ __forceinline__ explicit Query(char* from)
@@ -192,7 +192,7 @@ struct Query {
         p(s + P * N),
         q(p + ROWS * ROWS),
         memory(from),
-        turns(*reinterpret_cast<Turns<N, R>*>(from + TURNS)),
+        turns(*reinterpret_cast<Turns<N>*>(from + TURNS)),
         theta(reinterpret_cast<float*>(&turns + 1)) {}
   __device__ __forceinline__ bf16* k(int index) const { return q + (1 + (index & 1)) * ROWS * N; }
   __device__ __forceinline__ bf16* v(int index) const {
