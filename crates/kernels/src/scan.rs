@@ -194,6 +194,7 @@ pub fn step(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cistron_draws::seeded;
     use proptest::prelude::*;
     use tch::Device;
 
@@ -207,7 +208,7 @@ mod tests {
     }
 
     fn inputs(seed: i64, length: i64) -> Inputs {
-        tch::manual_seed(seed);
+        let _held = seeded(seed);
         let options = (Kind::Float, Device::Cpu);
         let (sequences, heads, head_dim, states) = (2, 3, 5, 4);
         Inputs {

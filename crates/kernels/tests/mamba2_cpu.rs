@@ -1,5 +1,6 @@
 //! The Mamba-2 block of the CPU against the plain operators.
 
+use cistron_draws::seeded;
 use cistron_kernels::mamba2::{Before, Block};
 use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::Scan;
@@ -45,16 +46,6 @@ struct Case {
 /// Output, convolution's tail and state.
 type Found = [Tensor; 3];
 
-/// Draws from libtorch's generator, which the tests of this process share.
-fn seeded<T>(seed: i64, draw: impl FnOnce() -> T) -> T {
-    static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _held = GENERATOR
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    tch::manual_seed(seed);
-    draw()
-}
-
 impl Case {
     fn new(seed: i64, lengths: &[i64], sizes: Sizes) -> Self {
         let Sizes {
@@ -65,26 +56,24 @@ impl Case {
         } = sizes;
         let (tokens, rows) = (lengths.iter().sum::<i64>(), lengths.len() as i64);
         let (inner, channels) = (heads * head_dim, heads * head_dim + 2 * states);
-        seeded(seed, || {
-            let normal = |shape: &[i64], scale: f64| {
-                Tensor::randn(shape, (Kind::Float, Device::Cpu)) * scale
-            };
-            Self {
-                in_proj: normal(&[inner + channels + heads, WIDTH], 0.2),
-                conv_weight: normal(&[channels, 1, taps], 0.6),
-                conv_bias: normal(&[channels], 0.3),
-                dt_bias: normal(&[heads], 1.0) - 2.0,
-                a_log: normal(&[heads], 1.0),
-                d: normal(&[heads], 1.0),
-                norm: normal(&[inner], 0.3) + 1.0,
-                out_proj: normal(&[WIDTH, inner], 0.2),
-                x: normal(&[tokens, WIDTH], 1.0),
-                tail: normal(&[rows, taps - 1, channels], 1.0),
-                state: normal(&[rows, heads, head_dim, states], 1.0),
-                sizes,
-                lengths: lengths.to_vec(),
-            }
-        })
+        let _held = seeded(seed);
+        let normal =
+            |shape: &[i64], scale: f64| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * scale;
+        Self {
+            in_proj: normal(&[inner + channels + heads, WIDTH], 0.2),
+            conv_weight: normal(&[channels, 1, taps], 0.6),
+            conv_bias: normal(&[channels], 0.3),
+            dt_bias: normal(&[heads], 1.0) - 2.0,
+            a_log: normal(&[heads], 1.0),
+            d: normal(&[heads], 1.0),
+            norm: normal(&[inner], 0.3) + 1.0,
+            out_proj: normal(&[WIDTH, inner], 0.2),
+            x: normal(&[tokens, WIDTH], 1.0),
+            tail: normal(&[rows, taps - 1, channels], 1.0),
+            state: normal(&[rows, heads, head_dim, states], 1.0),
+            sizes,
+            lengths: lengths.to_vec(),
+        }
     }
 
     fn block(&self) -> Block<'_> {

@@ -1,5 +1,6 @@
 //! The Mamba-3 operator against its recurrence, one token at a time, in fp64.
 
+use cistron_draws::seeded;
 use cistron_kernels::mamba3::{Inputs, Memory, Scan, halves_of_pairs, pairs_of_halves, turn};
 use cistron_kernels::{Layout, scan};
 use proptest::prelude::*;
@@ -26,16 +27,6 @@ struct Sizes {
     by_head: bool,
 }
 
-/// Draws from libtorch's generator, which the tests of this process share.
-fn seeded<T>(seed: i64, draw: impl FnOnce() -> T) -> T {
-    static GENERATOR: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _held = GENERATOR
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    tch::manual_seed(seed);
-    draw()
-}
-
 fn case(seed: i64, lengths: &[i64], sizes: Sizes) -> Case {
     let tokens: i64 = lengths.iter().sum();
     let rows = lengths.len() as i64;
@@ -48,44 +39,43 @@ fn case(seed: i64, lengths: &[i64], sizes: Sizes) -> Case {
         angles,
         by_head,
     } = sizes;
-    seeded(seed, || {
-        let normal = |shape: &[i64]| Tensor::randn(shape, DOUBLE);
-        let delta = (normal(&[tokens, heads]) - 2.0).exp();
-        let theta = if by_head {
-            normal(&[tokens, heads, angles])
-        } else {
-            normal(&[tokens, angles])
-        };
-        let leaves = vec![
-            normal(&[tokens, heads, head_dim]),
-            normal(&[heads, rank, head_dim]),
-            normal(&[tokens, rank, groups, states]),
-            normal(&[tokens, rank, groups, states]),
-            normal(&[heads, rank, states]),
-            normal(&[heads, rank, states]),
-            theta.tanh() * std::f64::consts::PI,
-            delta.shallow_clone(),
-            -(delta * normal(&[tokens, heads]).exp()),
-            normal(&[tokens, heads]).sigmoid(),
-            normal(&[heads]),
-            Tensor::rand([rows, heads, angles], DOUBLE) * std::f64::consts::TAU,
-            normal(&[rows, heads, head_dim, states]),
-            normal(&[rows, rank, heads, states]),
-            normal(&[rows, heads, head_dim]),
-        ];
-        Case {
-            leaves: leaves
-                .into_iter()
-                .map(|t| {
-                    t.to_kind(Kind::Float)
-                        .to_kind(Kind::Double)
-                        .set_requires_grad(true)
-                })
-                .collect(),
-            lengths: lengths.to_vec(),
-            mimo: rank > 1,
-        }
-    })
+    let _held = seeded(seed);
+    let normal = |shape: &[i64]| Tensor::randn(shape, DOUBLE);
+    let delta = (normal(&[tokens, heads]) - 2.0).exp();
+    let theta = if by_head {
+        normal(&[tokens, heads, angles])
+    } else {
+        normal(&[tokens, angles])
+    };
+    let leaves = vec![
+        normal(&[tokens, heads, head_dim]),
+        normal(&[heads, rank, head_dim]),
+        normal(&[tokens, rank, groups, states]),
+        normal(&[tokens, rank, groups, states]),
+        normal(&[heads, rank, states]),
+        normal(&[heads, rank, states]),
+        theta.tanh() * std::f64::consts::PI,
+        delta.shallow_clone(),
+        -(delta * normal(&[tokens, heads]).exp()),
+        normal(&[tokens, heads]).sigmoid(),
+        normal(&[heads]),
+        Tensor::rand([rows, heads, angles], DOUBLE) * std::f64::consts::TAU,
+        normal(&[rows, heads, head_dim, states]),
+        normal(&[rows, rank, heads, states]),
+        normal(&[rows, heads, head_dim]),
+    ];
+    Case {
+        leaves: leaves
+            .into_iter()
+            .map(|t| {
+                t.to_kind(Kind::Float)
+                    .to_kind(Kind::Double)
+                    .set_requires_grad(true)
+            })
+            .collect(),
+        lengths: lengths.to_vec(),
+        mimo: rank > 1,
+    }
 }
 
 impl Case {
@@ -189,12 +179,11 @@ impl Case {
 
     /// Gradients of all leaves from the outputs weighted at random.
     fn gradients(&self, outputs: &[Tensor]) -> Vec<Tensor> {
-        let loss: Tensor = seeded(99, || {
-            outputs
-                .iter()
-                .map(|t| (t * Tensor::randn(t.size(), DOUBLE)).sum(Kind::Double))
-                .sum()
-        });
+        let _held = seeded(99);
+        let loss: Tensor = outputs
+            .iter()
+            .map(|t| (t * Tensor::randn(t.size(), DOUBLE)).sum(Kind::Double))
+            .sum();
         loss.backward();
         self.leaves
             .iter()

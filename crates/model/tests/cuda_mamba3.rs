@@ -1,8 +1,8 @@
 //! Mamba-3 models on CUDA, in fp32 and with kernels in bf16, against fp32 and fp64 on the CPU.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cistron_draws::seeded;
 use cistron_kernels::{Layout, runtime};
 use cistron_model::config::mamba3::{DecayActivation, Mamba3Shape};
 use cistron_model::decode::Decoder;
@@ -20,12 +20,6 @@ fn device() -> Option<Device> {
         eprintln!("no CUDA device: nothing is tested");
     }
     device
-}
-
-/// Held by a test that draws: all share one source, and both sides of a comparison draw the same.
-fn alone() -> MutexGuard<'static, ()> {
-    static SOURCE: Mutex<()> = Mutex::new(());
-    SOURCE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn shape(rank: i64, states: i64, halves: bool) -> Mamba3Shape {
@@ -129,7 +123,7 @@ fn errors(found: &[(String, Tensor)], expected: &[(String, Tensor)]) -> Vec<f64>
 #[test]
 fn blocks_on_cuda_are_those_of_the_cpu_in_fp64() {
     let Some(device) = device() else { return };
-    let _alone = alone();
+    let _alone = seeded(4);
     // The third has no kernel: plain operators run in its place.
     for (rank, states, halves) in [
         (1, 128, false),
@@ -175,7 +169,7 @@ fn blocks_on_cuda_are_those_of_the_cpu_in_fp64() {
 #[test]
 fn golden_blocks_hold_on_cuda() {
     let Some(device) = device() else { return };
-    let _alone = alone();
+    let _alone = seeded(4);
     for name in [
         "mamba3_siso_heavytail_norm_fullrope",
         "mamba3_mimo_r2_norm",
@@ -210,7 +204,7 @@ fn tokens(total: i64) -> Tensor {
 #[test]
 fn states_and_steps_continue_on_cuda() {
     let Some(device) = device() else { return };
-    let _alone = alone();
+    let _alone = seeded(4);
     let _guard = tch::no_grad_guard();
     for precision in [Precision::Fp32, Precision::Bf16] {
         let model = model(device).with_compute(Compute {

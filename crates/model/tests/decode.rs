@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
+use cistron_draws::seeded;
 use cistron_kernels::runtime;
 use cistron_model::decode::Decoder;
 use cistron_model::{Config, HNet, Precision, State};
@@ -37,7 +38,7 @@ fn model(layout: usize, window: i64, seed: u64, device: Device) -> HNet {
     let _guard = tch::no_grad_guard();
     for (name, param) in model.params().iter() {
         if name.contains("routing_module") || name.contains("residual_proj") {
-            tch::manual_seed(seed as i64 + name.len() as i64);
+            let _held = seeded(seed as i64 + name.len() as i64);
             let noise = Tensor::randn(param.tensor.size(), (Kind::Float, Device::Cpu)) * 0.2;
             let noise = noise.to_device(device);
             let _ = param.tensor.shallow_clone().g_add_(&noise);
@@ -49,7 +50,7 @@ fn model(layout: usize, window: i64, seed: u64, device: Device) -> HNet {
 }
 
 fn tokens(seed: u64, count: i64) -> Tensor {
-    tch::manual_seed(seed as i64);
+    let _held = seeded(seed as i64);
     Tensor::randint(4, [count], (Kind::Int64, Device::Cpu))
 }
 

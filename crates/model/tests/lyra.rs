@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cistron_draws::seeded;
 use cistron_model::lyra::{Form, Lyra, LyraConfig, Pooling, parity};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -21,8 +22,14 @@ fn network(change: impl FnOnce(&mut LyraConfig)) -> Lyra {
 }
 
 fn letters(rows: i64, length: i64, seed: i64) -> Tensor {
-    tch::manual_seed(seed);
+    let _held = seeded(seed);
     Tensor::randint(20, [rows, length], (Kind::Int64, Device::Cpu))
+}
+
+/// Which letters stay, about `share` of them.
+fn kept(rows: i64, length: i64, share: f64, seed: i64) -> Tensor {
+    let _held = seeded(seed);
+    Tensor::rand([rows, length], (Kind::Float, Device::Cpu)).lt(share)
 }
 
 fn one_hot(letters: &Tensor) -> Tensor {
@@ -123,7 +130,7 @@ proptest! {
         let base = letters(1, length, seed);
         // Few substitutions, so that most windows are shared.
         let changes = letters(rows, length, seed + 1);
-        let keep = Tensor::rand([rows, length], (Kind::Float, Device::Cpu)).gt(0.03);
+        let keep = kept(rows, length, 0.97, seed);
         let x = base.expand([rows, length], false).where_self(&keep, &changes);
         let expected = lyra.forward(&one_hot(&x), None, None);
         prop_assert!(relative(&lyra.letters(&x, None, None), &expected) < 1e-5);
@@ -203,7 +210,7 @@ fn position_pooling_does_not_depend_on_batch_mates() {
         (config.readout, config.curve, config.sites) = (8, true, true);
     });
     let wild_type = letters(1, 12, 3);
-    let keep = Tensor::rand([90, 12], (Kind::Float, Device::Cpu)).gt(0.05);
+    let keep = kept(90, 12, 0.95, 5);
     let x = wild_type.where_self(&keep, &letters(90, 12, 4));
     let all = lyra.letters(&x, Some(&wild_type), None);
     for row in [0, 17, 89] {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use cistron_draws::seeded;
 use cistron_kernels::Layout;
 use cistron_model::config::mamba3::{DecayActivation, Mamba3Shape, RotaryLayout};
 use cistron_model::mixer::Mamba3;
@@ -42,7 +43,7 @@ fn parallel(mixer: &Mamba3, u: &Tensor) -> Tensor {
 #[test]
 fn mimo_with_equal_ranks_is_siso() {
     let _guard = tch::no_grad_guard();
-    tch::manual_seed(5);
+    let _held = seeded(5);
     let (siso, mimo) = (shape(1, false), shape(4, true));
     let parts: Vec<Tensor> = siso
         .widths()
@@ -193,7 +194,7 @@ fn model(layout: &str, rotary: &str) -> HNet {
     let _guard = tch::no_grad_guard();
     for (name, param) in model.params().iter() {
         if name.contains("mixer.") {
-            tch::manual_seed(name.len() as i64);
+            let _held = seeded(name.len() as i64);
             let noise = Tensor::randn(param.tensor.size(), FLOAT) * 0.1;
             let _ = param.tensor.shallow_clone().g_add_(&noise);
         }

@@ -108,11 +108,12 @@ fn orthogonal(matrices: &Tensor) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cistron_draws::seeded;
     use tch::Device;
 
     #[test]
     fn singular_values_come_near_one() {
-        tch::manual_seed(1);
+        let _held = seeded(1);
         for shape in [[3, 24, 60], [2, 60, 24], [1, 32, 32]] {
             let matrices = Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.01;
             let (_, values, _) = orthogonal(&matrices).svd(true, true);
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_step_has_the_stated_length_and_decays() {
-        tch::manual_seed(2);
+        let _held = seeded(2);
         let options = (Kind::Float, Device::Cpu);
         let value = Tensor::randn([40, 30], options);
         let before = value.copy();
