@@ -2,7 +2,7 @@
 
 use cistron_draws::seeded;
 use cistron_kernels::mamba2::{Before, Block};
-use cistron_kernels::norm::{EPS, gated_rms_norm};
+use cistron_kernels::norm::gated_rms_norm;
 use cistron_kernels::scan::Scan;
 use cistron_kernels::{Layout, conv, linear};
 use proptest::prelude::*;
@@ -108,11 +108,10 @@ impl Case {
     }
 
     fn plain(&self, before: Option<Before<'_>>, kind: Kind) -> Found {
-        self.plain_and_sizes(before, kind).0
+        self.plain_of(&self.x, before, kind)
     }
 
-    /// Also the size `[tokens, 1]` of what the norm divides by it.
-    fn plain_and_sizes(&self, before: Option<Before<'_>>, kind: Kind) -> (Found, Tensor) {
+    fn plain_of(&self, x: &Tensor, before: Option<Before<'_>>, kind: Kind) -> Found {
         let layout = Layout::new(&self.lengths, Device::Cpu);
         let of = |t: &Tensor| t.to_kind(kind);
         let Sizes {
@@ -123,7 +122,7 @@ impl Case {
         } = self.sizes;
         let inner = heads * head_dim;
         let widths = [inner, inner + 2 * states, heads];
-        let projected = linear(&of(&self.x), &self.in_proj);
+        let projected = linear(&of(x), &self.in_proj);
         let parts = projected.split_with_sizes(widths.as_slice(), -1);
         let tail = before.map(|before| of(before.tail));
         let (mixed, extended) = conv::causal_conv1d_silu(
@@ -146,27 +145,22 @@ impl Case {
         let state = before.map(|before| of(before.state));
         let (y, last) = scan.run(state.as_ref());
         let y = layout.unpad(&(y + scan.x * of(&self.d).unsqueeze(-1)));
-        let y = y.reshape([-1, inner]);
-        let gated = &y * parts[0].silu();
-        let squares = gated.square().mean_dim([-1i64].as_slice(), true, kind);
-        let normed = gated_rms_norm(&y, &parts[0], &of(&self.norm));
+        let normed = gated_rms_norm(&y.reshape([-1, inner]), &parts[0], &of(&self.norm));
         let out = linear(&normed, &self.out_proj);
-        let found = [out, conv::tail(&extended, &layout, taps), last];
-        (found, (squares + EPS).sqrt())
+        [out, conv::tail(&extended, &layout, taps), last]
     }
 
-    /// Errors of output, tail and state. The norm divides by the size of a token's values, which
-    /// may nearly vanish where they are few, and magnifies the roundings of all that comes before
-    /// it: outputs are compared as they would be if all tokens were divided by the greatest size.
-    fn errors(&self, before: Option<Before<'_>>, found: &Found, expected: &Found) -> [f64; 3] {
-        let (_, sizes) = self.plain_and_sizes(before, Kind::Double);
-        let share = &sizes / sizes.max();
-        let output = error(&(&found[0] * &share), &(&expected[0] * &share));
-        [
-            output,
-            error(&found[1], &expected[1]),
-            error(&found[2], &expected[2]),
-        ]
+    /// How far off output, tail and state may be. A norm over few values that are nearly zero
+    /// magnifies every rounding before it: an output may then be as far off as twice the plain
+    /// block's in fp32. One input rounds by luck: of some that hardly differ the worst counts.
+    fn bounds(&self, before: Option<Before<'_>>) -> [f64; 3] {
+        let off = |step: i32| {
+            let x = &self.x * (1.0 + f64::from(step) * 1e-6);
+            let exact = self.plain_of(&x, before, Kind::Double);
+            error(&self.plain_of(&x, before, Kind::Float)[0], &exact[0])
+        };
+        let worst = (0..8).map(off).fold(0.0, f64::max);
+        [1e-5f64.max(2.0 * worst), 1e-5, 1e-5]
     }
 
     /// Some of the tokens of the only sequence, after what came before.
@@ -223,8 +217,10 @@ proptest! {
         let case = Case::new(seed, &lengths, sizes);
         let before = on.then(|| case.before());
         let expected = case.plain(before, Kind::Double);
-        let errors = case.errors(before, &case.fused(before), &expected);
-        prop_assert!(errors.iter().all(|&error| error < 1e-5), "{errors:?}");
+        let bounds = case.bounds(before);
+        for ((found, bound), expected) in case.fused(before).iter().zip(bounds).zip(&expected) {
+            prop_assert!(error(found, expected) < bound, "{} {bound}", error(found, expected));
+        }
     }
 
     #[test]
@@ -254,10 +250,10 @@ proptest! {
         let [first, between @ ..] = left.fused(Some(left.before()));
         let right = case.piece(cut, 150 - cut, &between);
         let [second, found_tail, found_state] = right.fused(Some(right.before()));
-        prop_assert_eq!(&found_tail, &tail);
-        let found = [Tensor::cat(&[first, second], 0), found_tail, found_state];
-        let errors = case.errors(Some(case.before()), &found, &[y, tail, state]);
-        prop_assert!(errors.iter().all(|&error| error < 1e-5), "{errors:?}");
+        let bounds = case.bounds(Some(case.before()));
+        prop_assert!(error(&Tensor::cat(&[first, second], 0), &y) < bounds[0]);
+        prop_assert_eq!(found_tail, tail);
+        prop_assert!(error(&found_state, &state) < bounds[2]);
     }
 }
 
