@@ -8,9 +8,30 @@ static SOURCE: Mutex<()> = Mutex::new(());
 #[must_use = "others draw from the source once this is dropped"]
 pub struct Draws(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
-/// Starts libtorch's source at `seed` and holds it. Of one thread only one may be held.
+/// Starts libtorch's source at `seed` and holds it. A thread that asks again while it holds one
+/// waits for itself, without end.
 pub fn seeded(seed: i64) -> Draws {
     let held = SOURCE.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed);
     Draws(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn threads_do_not_take_from_each_others_draws() {
+        let draw = || {
+            let _held = seeded(3);
+            [0; 4].map(|_| Tensor::randn([1], (Kind::Float, Device::Cpu)).double_value(&[0]))
+        };
+        let expected = draw();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| assert!((0..500).all(|_| draw() == expected)));
+            }
+        });
+    }
 }

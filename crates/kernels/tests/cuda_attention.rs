@@ -46,7 +46,7 @@ fn leaves(tensors: &[Tensor], kind: Kind) -> Vec<Tensor> {
 #[test]
 fn packed_attention_is_the_plain_form() {
     let Some(device) = device() else { return };
-    let _alone = seeded(1);
+    let _held = seeded(1);
     for lengths in [vec![1], vec![0, 300, 1, 17, 0], vec![700, 64]] {
         let layout = Layout::new(&lengths, device);
         for (head_dim, window) in [(64, -1), (64, 3), (40, 100), (128, 0), (256, -1)] {
@@ -78,7 +78,7 @@ fn packed_attention_is_the_plain_form() {
 #[test]
 fn queries_stand_at_the_end_of_their_keys() {
     let Some(device) = device() else { return };
-    let _alone = seeded(2);
+    let _held = seeded(2);
     let (before, new) = ([5, 0, 40], [7, 3, 1]);
     let queries = Layout::new(&new, device);
     let all: Vec<i64> = before.iter().zip(&new).map(|(a, b)| a + b).collect();

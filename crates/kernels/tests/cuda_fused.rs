@@ -23,7 +23,7 @@ fn norms_and_gates_with_their_products() {
     if no_device() {
         return;
     }
-    let _alone = seeded(5);
+    let _held = seeded(5);
     for (width, out, spare) in [(8, 24, 0), (264, 43, 5), (1536, 64, 0)] {
         let inputs = [
             leaf(&random(&[70, width]), SINGLE),
@@ -122,7 +122,7 @@ fn mamba2_blocks_are_their_parts() {
     if no_device() {
         return;
     }
-    let _alone = seeded(6);
+    let _held = seeded(6);
     for (lengths, heads, head_dim, states) in [
         (vec![1], 8, 64, 128),
         (vec![130, 0, 3, 300], 4, 64, 128),
@@ -188,7 +188,7 @@ fn routers_and_dechunk_layers_are_the_plain_forms() {
     if no_device() {
         return;
     }
-    let _alone = seeded(7);
+    let _held = seeded(7);
     for (lengths, width) in [
         (vec![1i64], 8),
         (vec![0, 700, 1, 5], 264),
@@ -305,7 +305,7 @@ fn logits_and_their_cost() {
     if no_device() {
         return;
     }
-    let _alone = seeded(8);
+    let _held = seeded(8);
     for (tokens, vocabulary) in [(1, 8), (1000, 8), (333, 3), (517, 256)] {
         let targets = Tensor::randint(vocabulary, [tokens], (Kind::Int64, Device::Cpu));
         let _ = targets.narrow(0, 0, 1).fill_(-100);
@@ -344,7 +344,7 @@ fn attention_has_the_same_gradients_from_run_to_run() {
     if no_device() {
         return;
     }
-    let _alone = seeded(9);
+    let _held = seeded(9);
     attention::reproducible(true);
     let lengths = [300, 1, 515];
     let inputs: Vec<support::Leaf> = (0..3).map(|_| leaf(&random(&[816, 4, 64]), HALF)).collect();
@@ -368,7 +368,7 @@ fn plain_scans_in_fp32_are_as_near_as_fp32_can_be() {
     if no_device() {
         return;
     }
-    let _alone = seeded(10);
+    let _held = seeded(10);
     let (length, heads, head_dim, states) = (333, 3, 64, 128);
     let delta = (random(&[2, length, heads]) - 3.5).exp();
     let inputs = [

@@ -176,7 +176,7 @@ fn scans_are_the_recurrence() {
     if no_device() {
         return;
     }
-    let _alone = seeded(1);
+    let _held = seeded(1);
     for lengths in [vec![1], vec![64], vec![0, 65, 3], vec![300, 1, 63]] {
         check_scan(&lengths, [3, 1, 64, 128], None, false);
         check_scan(&lengths, [2, 1, 32, 64], None, false);
@@ -198,7 +198,7 @@ fn gates_of_mamba3_are_the_plain_form() {
     if no_device() {
         return;
     }
-    let _alone = seeded(4);
+    let _held = seeded(4);
     for (lengths, heads, angles) in [
         (vec![1], 1, 3),
         (vec![0, 70, 3, 900], 9, 32),
@@ -240,7 +240,7 @@ fn convolutions_are_the_plain_form() {
     if no_device() {
         return;
     }
-    let _alone = seeded(2);
+    let _held = seeded(2);
     for (lengths, width) in [(vec![1], 4), (vec![2, 0, 70, 300], 4), (vec![40, 1], 2)] {
         let tokens = lengths.iter().sum();
         let leaves = [
@@ -276,7 +276,7 @@ fn norms_gates_and_rotations_are_the_plain_forms() {
     if no_device() {
         return;
     }
-    let _alone = seeded(3);
+    let _held = seeded(3);
     for width in [8, 256, 776, 2048] {
         let rows = |kind| leaf(&random(&[37, width]), kind);
         let weight = || leaf(&random(&[width]), SINGLE);

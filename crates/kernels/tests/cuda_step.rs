@@ -76,7 +76,7 @@ fn rows(choice: &(Option<Tensor>, Option<Tensor>)) -> (Rows<'_>, i64) {
 #[test]
 fn mamba2_steps_equal_the_plain_form() {
     let Some(device) = device() else { return };
-    let _alone = seeded(1);
+    let _held = seeded(1);
     let draw = Draw(device);
     let shapes = [
         // heads, head_dim, state, groups, width
@@ -129,7 +129,7 @@ fn mamba2_steps_equal_the_plain_form() {
 #[test]
 fn mamba3_steps_equal_the_plain_form() {
     let Some(device) = device() else { return };
-    let _alone = seeded(2);
+    let _held = seeded(2);
     let draw = Draw(device);
     let shapes = [
         // heads, head_dim, state, groups, rank, angles
@@ -212,7 +212,7 @@ fn mamba3_steps_equal_the_plain_form() {
 #[test]
 fn attention_steps_equal_the_plain_form() {
     let Some(device) = device() else { return };
-    let _alone = seeded(3);
+    let _held = seeded(3);
     let draw = Draw(device);
     let shapes = [
         // heads, head_dim, rotary, window, slots
@@ -359,7 +359,7 @@ fn bandwidth_of_the_steps() {
 #[test]
 fn steps_of_chunking_stages_equal_the_plain_form() {
     let Some(device) = device() else { return };
-    let _alone = seeded(4);
+    let _held = seeded(4);
     let draw = Draw(device);
     let mask = Tensor::from_slice(&[true, false, true, true, true]).to_device(device);
     for width in [1, 7, 64, 300, 512] {

@@ -123,7 +123,7 @@ fn errors(found: &[(String, Tensor)], expected: &[(String, Tensor)]) -> Vec<f64>
 #[test]
 fn blocks_on_cuda_are_those_of_the_cpu_in_fp64() {
     let Some(device) = device() else { return };
-    let _alone = seeded(4);
+    let _held = seeded(4);
     // The third has no kernel: plain operators run in its place.
     for (rank, states, halves) in [
         (1, 128, false),
@@ -169,7 +169,7 @@ fn blocks_on_cuda_are_those_of_the_cpu_in_fp64() {
 #[test]
 fn golden_blocks_hold_on_cuda() {
     let Some(device) = device() else { return };
-    let _alone = seeded(4);
+    let _held = seeded(4);
     for name in [
         "mamba3_siso_heavytail_norm_fullrope",
         "mamba3_mimo_r2_norm",
@@ -204,7 +204,7 @@ fn tokens(total: i64) -> Tensor {
 #[test]
 fn states_and_steps_continue_on_cuda() {
     let Some(device) = device() else { return };
-    let _alone = seeded(4);
+    let _held = seeded(4);
     let _guard = tch::no_grad_guard();
     for precision in [Precision::Fp32, Precision::Bf16] {
         let model = model(device).with_compute(Compute {
